@@ -1,0 +1,146 @@
+# Copyright (c) 2026 the kOS Fleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How kosctl on a node is asked and what its answers mean; knows neither Ansible nor the layout of a node."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from dataclasses import dataclass, field
+
+PROGRAM = "/opt/kos/current/bin/kosctl"
+NOT_INSTALLED = 127
+
+# Exit codes of kosctl (docs/architecture.md, Command) that callers tell apart.
+INPUT, REFUSED, NOT_FOUND, BUSY = 2, 3, 4, 5
+REVERTED, REVERTED_UNHEALTHY, UNHEALTHY, FINDINGS = 8, 9, 11, 12
+
+# sudo and the shell say in such words that the account may not ask; kosctl never does.
+_NOT_ALLOWED = ("a password is required", "is not allowed to", "is not in the sudoers", "not allowed to execute")
+
+
+class AnswerError(Exception):
+    """The node did not answer as kosctl does; the message says what came instead."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What kosctl answered.
+
+    verb: what was asked. exit: its exit code. error: None, or `kind`, `message`, `key`.
+    status: what the node is doing now, where the verb reports it.
+    """
+
+    verb: str
+    ok: bool
+    exit: int
+    changed: bool = False
+    actions: t.List[str] = field(default_factory=list)
+    result: t.Dict[str, t.Any] = field(default_factory=dict)
+    error: t.Optional[t.Dict[str, t.Any]] = None
+    status: t.Optional[t.Dict[str, t.Any]] = None
+
+    @property
+    def message(self) -> str:
+        """The sentence that says what is wrong; empty where nothing is."""
+        return str((self.error or {}).get("message") or "")
+
+    @property
+    def kind(self) -> t.Optional[str]:
+        return (self.error or {}).get("kind")
+
+    @property
+    def installed(self) -> bool:
+        """Whether there is a kosctl on the node at all."""
+        return self.exit != NOT_INSTALLED
+
+
+def command() -> str:
+    """Return the shell command that answers one request: as root directly, else by the one line in sudoers."""
+    return (
+        f'[ -x {PROGRAM} ] || exit {NOT_INSTALLED}; '
+        f'if [ "$(id -u)" = 0 ]; then {PROGRAM} operate; else sudo -n {PROGRAM} operate; fi'
+    )
+
+
+def request(verb: str, options: t.Optional[t.Mapping[str, t.Any]] = None) -> bytes:
+    """Return the request for `kosctl operate`; options that are None are left out."""
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    return json.dumps({"format": 1, "verb": verb, "options": given}, sort_keys=True).encode("utf-8")
+
+
+def parse(verb: str, rc: int, stdout: str, stderr: str) -> Answer:
+    """Read an answer.
+
+    Raises AnswerError where standard output holds no answer, with the reason as far as it is known.
+    """
+    if rc == NOT_INSTALLED and not stdout.strip():
+        message = "kosctl is not on this node; run kos.fleet.site (role bootstrap) first"
+        return Answer(verb, False, rc, error={"kind": "not-installed", "message": message, "key": None})
+    start = stdout.find("{")
+    try:
+        value = json.loads(stdout[start:]) if start >= 0 else None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not {"ok", "exit"} <= set(value):
+        raise AnswerError(_no_answer(verb, rc, stdout, stderr))
+    return Answer(
+        verb=verb,
+        ok=bool(value["ok"]),
+        exit=int(value["exit"]),
+        changed=bool(value.get("changed")),
+        actions=list(value.get("actions") or []),
+        result=dict(value.get("result") or {}),
+        error=value.get("error"),
+        status=value.get("status"),
+    )
+
+
+def node_state(status: t.Optional[t.Mapping[str, t.Any]]) -> str:
+    """Return in one sentence what the node runs now."""
+    if not status:
+        return "the node's state is not known"
+    running = _release(status.get("current"))
+    trial = status.get("trial")
+    if trial:
+        return (
+            f"the node runs a trial of {trial.get('version')}, which ends by itself "
+            f"in {trial.get('deadline_in_s')} s unless it is confirmed"
+        )
+    if not status.get("current"):
+        return "the node runs no release"
+    last = status.get("last") or {}
+    if status.get("state") == "REVERTED" and last:
+        return f"the node runs {running} ({last.get('outcome')})"
+    return f"the node runs {running}, confirmed"
+
+
+def failure(answer: Answer) -> t.Dict[str, t.Any]:
+    """Return the fields of a failed task: one message that says what is wrong and what state the node is in now."""
+    message = answer.message or f"kosctl {answer.verb} ended with exit code {answer.exit} and said nothing"
+    key = (answer.error or {}).get("key")
+    if key and str(key) not in message:
+        message = f"{key}: {message}"
+    said = message.rstrip(".")
+    return {
+        "failed": True,
+        "msg": f"{said}; {node_state(answer.status)}." if answer.status else f"{said}.",
+        "kind": answer.kind or "internal",
+        "key": key,
+        "exit": answer.exit,
+        "node_state": (answer.status or {}).get("state"),
+    }
+
+
+def _release(current: t.Optional[t.Mapping[str, t.Any]]) -> str:
+    if not current:
+        return "no release"
+    return f"{current.get('name')} {current.get('version')}"
+
+
+def _no_answer(verb: str, rc: int, stdout: str, stderr: str) -> str:
+    words = " ".join((stderr.strip() or stdout.strip()).split())[-500:]
+    if any(said in words for said in _NOT_ALLOWED):
+        return f"this account may not ask kosctl ({words}); connect as root or as the operator account kosops"
+    return f"kosctl {verb} gave no answer (exit code {rc}): {words or 'no words either'}"

@@ -1,0 +1,25 @@
+# Copyright (c) 2026 the kOS Fleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes what a failed trial left on a node to a folder on the controller; names from a node are not trusted."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+
+def store(folder: Path, files: Mapping[str, t.Any]) -> list[Path]:
+    """Write each text below the folder, which only its owner may read; names that leave the folder are left out."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    written = []
+    for name, text in sorted(files.items()):
+        inside = PurePosixPath(str(name))
+        if inside.is_absolute() or ".." in inside.parts or not inside.parts or "\0" in str(name):
+            continue
+        path = folder.joinpath(*inside.parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(text), encoding="utf-8")
+        written.append(path)
+    return written

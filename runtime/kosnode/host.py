@@ -1,0 +1,908 @@
+"""What bootstrap makes of a host: accounts, folders, configuration, trust root, engine, boot units; and how it goes away.
+
+A host is described by one JSON spec (docs/architecture.md, `kosctl host apply`). From it comes a list of
+resources in the order in which they are needed. Each says what it would change and makes it so; everything that
+can be wrong with the spec is said before the first of them is touched.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import compileall
+import contextlib
+import datetime
+import grp
+import hashlib
+import json
+import os
+import pwd
+import py_compile
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root
+
+from . import files
+from .errors import BusyError, InputError, KosError, RefusedError, TrustError
+from .paths import NodePaths
+
+SERVICE_ACCOUNT = "kos"
+OPERATOR_ACCOUNT = "kosops"
+NOLOGIN = "/usr/sbin/nologin"
+OPERATOR_HOME = Path("var/lib/kosops")
+MAX_SPEC_BYTES = 32 * 1024 * 1024
+MAX_ROOT_BYTES = 512 * 1024
+
+_SECTIONS = {
+    *("format", "engine", "node", "conf", "trust_root", "replace_trust_root", "operator", "accounts", "units"),
+}
+_ENGINE = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,63}")
+_ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+_UNIT = re.compile(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?")
+_CONF = re.compile(r"[0-9]{2}-[a-z0-9][a-z0-9-]{0,62}\.json")
+_KEY = re.compile(
+    r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)"
+    r" [A-Za-z0-9+/]{40,}={0,3}( [^\x00-\x1f\x7f]*)?"
+)
+_SECRET_NAME = re.compile(r"(?i)(password|passwd|passphrase|secret|token|private|credential|api_?key)")
+_OPTIONAL = ("governance_id", "tribe", "zone", "class")
+
+TARGET = """\
+# Everything of kOS that runs on this host; the generator adds the units of the current release.
+[Unit]
+Description=kOS release and the agents of this node
+Documentation=man:kosctl(1)
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+BOOT = """\
+# A boot in the middle of a trial ends it in the last good release. Needs neither Python nor kosctl.
+[Unit]
+Description=End a kOS trial that a reboot interrupted
+Documentation=man:kosctl(1)
+DefaultDependencies=no
+RequiresMountsFor=/var/lib/kos /opt/kos
+After=local-fs.target systemd-tmpfiles-setup.service
+Before=kos.target
+ConditionPathExists=|/var/lib/kos/trial
+ConditionPathExists=|/var/lib/kos/trial.confirmed
+ConditionPathExists=|/var/lib/kos/outcome
+
+[Service]
+Type=oneshot
+ExecStart=/opt/kos/fallback --reason reboot
+TimeoutStartSec=300
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+TMPFILES = "d /run/kos 0755 root root -\n"
+
+# The path goes through the link `current`: its parents belong to root alone, so only root can make it mean
+# another program, and an engine that is switched needs no second file that is switched at the same moment.
+SUDOERS = """\
+# The one right of the operator of kOS: requests as JSON on stdin, checked by kosctl.
+Defaults:kosops env_reset, !setenv, !requiretty
+kosops ALL=(root:root) NOPASSWD: /opt/kos/current/bin/kosctl operate
+"""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that differs from the spec.
+
+    Args:
+        action: what is done about it, a sentence for a person.
+        path: the path it is about, below the node's root.
+        before: text as it is, for a diff; None where there is none to show.
+        after: text as it will be.
+    """
+
+    action: str
+    path: str | None = None
+    before: str | None = None
+    after: str | None = None
+
+
+@dataclass(frozen=True)
+class Account:
+    """A line of /etc/passwd, as far as it matters here."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+
+
+class System:
+    """The commands and accounts of the host; tests put a fake in its place.
+
+    Args:
+        paths: where the node is.
+    """
+
+    def __init__(self, paths: NodePaths) -> None:
+        self.paths = paths
+
+    @property
+    def live(self) -> bool:
+        """Whether systemd of this very host runs here (not so where an image is made)."""
+        return self.paths.root == Path("/") and Path("/run/systemd/system").is_dir()
+
+    def run(self, argv: Sequence[str]) -> str:
+        """Run a command and return its standard output; KosError with its words if it fails."""
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            words = (done.stderr or done.stdout).strip() or f"exit {done.returncode}"
+            raise KosError(f"`{' '.join(argv)}` failed: {words}")
+        return done.stdout
+
+    def ok(self, argv: Sequence[str]) -> bool:
+        """Run a command that answers yes or no."""
+        return subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL).returncode == 0
+
+    def account(self, name: str) -> Account | None:
+        """Return the account of that name, of the host or of the image below the node's root."""
+        if self.paths.root == Path("/"):
+            with contextlib.suppress(KeyError):
+                entry = pwd.getpwnam(name)
+                return Account(name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell)
+            return None
+        for line in _lines(self.paths.root / "etc/passwd"):
+            fields = line.split(":")
+            if fields[0] == name and len(fields) == 7:
+                return Account(name, int(fields[2]), int(fields[3]), fields[5], fields[6])
+        return None
+
+    def group(self, name: str) -> int | None:
+        """Return the number of a group, or None."""
+        if self.paths.root == Path("/"):
+            with contextlib.suppress(KeyError):
+                return grp.getgrnam(name).gr_gid
+            return None
+        for line in _lines(self.paths.root / "etc/group"):
+            fields = line.split(":")
+            if fields[0] == name and len(fields) == 4:
+                return int(fields[2])
+        return None
+
+    def owner(self, path: Path) -> tuple[int, int]:
+        """Return the numbers of the owner and the group of a path, links not followed."""
+        found = path.lstat()
+        return found.st_uid, found.st_gid
+
+    def chown(self, path: Path, uid: int, gid: int) -> None:
+        """Give a path to an owner and a group, links not followed."""
+        os.chown(path, uid, gid, follow_symlinks=False)
+
+    def prefix(self) -> list[str]:
+        """Return the options that make useradd and userdel work on the node's root."""
+        return [] if self.paths.root == Path("/") else ["--prefix", str(self.paths.root)]
+
+
+class Resource(Protocol):
+    """A thing on the host that is as the spec says, or is made so."""
+
+    def plan(self, system: System) -> list[Change]:
+        """Say what differs, without changing anything."""
+        ...
+
+    def apply(self, system: System) -> None:
+        """Make it so; called only where `plan` said something. Running it twice does no harm."""
+        ...
+
+
+@dataclass(frozen=True)
+class User:
+    """A system account with a group of its own."""
+
+    name: str
+    home: str
+    shell: str
+    comment: str
+
+    def plan(self, system: System) -> list[Change]:
+        found = system.account(self.name)
+        if found is None:
+            return [Change(f"create account {self.name}")]
+        if (found.home, found.shell) != (self.home, self.shell):
+            return [Change(f"account {self.name}: home {self.home}, shell {self.shell}")]
+        return []
+
+    def apply(self, system: System) -> None:
+        same = ["--home-dir", self.home, "--shell", self.shell, "--comment", self.comment, self.name]
+        if system.account(self.name) is None:
+            # '*' bars passwords and, unlike '!', does not lock keys out where sshd runs without PAM.
+            kind = ["--system", "--user-group", "--no-create-home", "--password", "*"]
+            system.run(["useradd", *system.prefix(), *kind, *same])
+        else:
+            system.run(["usermod", *system.prefix(), "--home", self.home, "--shell", self.shell, self.name])
+
+
+@dataclass(frozen=True)
+class Owned:
+    """Owner, group and mode of a path."""
+
+    user: str = "root"
+    group: str = "root"
+    mode: int = 0o755
+
+    def ids(self, system: System) -> tuple[int, int] | None:
+        """Return the numbers, or None while the account is not there yet (a plan on a clean host)."""
+        account = Account("root", 0, 0, "/root", "") if self.user == "root" else system.account(self.user)
+        group = 0 if self.group == "root" else system.group(self.group)
+        if account is None or group is None:
+            return None
+        return account.uid, group
+
+    def differs(self, path: Path, system: System) -> bool:
+        return stat.S_IMODE(path.lstat().st_mode) != self.mode or system.owner(path) != self.ids(system)
+
+    def give(self, path: Path, system: System) -> None:
+        ids = self.ids(system)
+        if ids is None:
+            raise KosError(f"account {self.user} or group {self.group} is not there; {path} cannot be given to it")
+        system.chown(path, *ids)
+        path.chmod(self.mode)
+
+    def __str__(self) -> str:
+        return f"{self.user}:{self.group} {self.mode:04o}"
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A folder with owner and mode; what is in it is not touched."""
+
+    path: Path
+    owned: Owned = Owned()
+
+    def plan(self, system: System) -> list[Change]:
+        if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
+            raise KosError(f"{self.path} is there and is not a folder")
+        if not self.path.is_dir():
+            return [Change(f"create folder {self.path} ({self.owned})")]
+        if self.owned.differs(self.path, system):
+            return [Change(f"folder {self.path}: {self.owned}")]
+        return []
+
+    def apply(self, system: System) -> None:
+        if not self.path.is_dir():
+            self.path.mkdir(parents=True)
+            self.owned.give(self.path, system)
+            files.fsync_directory(self.path.parent)
+        self.owned.give(self.path, system)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file with its bytes, owner and mode.
+
+    Args:
+        checker: a command that must accept the new file (its path is appended) before it is put in place.
+    """
+
+    path: Path
+    data: bytes
+    owned: Owned = Owned(mode=0o644)
+    checker: tuple[str, ...] = ()
+
+    def plan(self, system: System) -> list[Change]:
+        before = self._now()
+        if before == self.data:
+            if self.owned.differs(self.path, system):
+                return [Change(f"file {self.path}: {self.owned}")]
+            return []
+        word = "create" if before is None else "change"
+        return [Change(f"{word} {self.path}", str(self.path), _show(before or b""), _show(self.data))]
+
+    def apply(self, system: System) -> None:
+        if self._now() != self.data:
+            if self.checker:
+                self._check(system)
+            mode = self.owned.mode & 0o700  # until its owner is right, only root may read it
+            files.write_durable(self.path, self.data, mode=mode)
+        self.owned.give(self.path, system)
+
+    def _now(self) -> bytes | None:
+        if self.path.is_symlink() or not self.path.is_file():
+            return None
+        return self.path.read_bytes()
+
+    def _check(self, system: System) -> None:
+        with tempfile.NamedTemporaryFile(prefix="kos-check-") as candidate:
+            candidate.write(self.data)
+            candidate.flush()
+            os.fchmod(candidate.fileno(), self.owned.mode)
+            system.run([*self.checker, candidate.name])
+
+
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link, replaced by one rename."""
+
+    path: Path
+    target: str
+
+    def plan(self, system: System) -> list[Change]:
+        before = os.readlink(self.path) if self.path.is_symlink() else None
+        if before == self.target:
+            return []
+        return [Change(f"link {self.path} to {self.target}", str(self.path), before or "", self.target)]
+
+    def apply(self, system: System) -> None:
+        files.link_durable(self.path, self.target)
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A path that is not to be there, with all that is below it."""
+
+    path: Path
+
+    def plan(self, system: System) -> list[Change]:
+        return [Change(f"remove {self.path}")] if os.path.lexists(self.path) else []
+
+    def apply(self, system: System) -> None:
+        remove_tree(self.path)
+
+
+@dataclass(frozen=True)
+class Empty:
+    """A folder with nothing in it."""
+
+    path: Path
+
+    def plan(self, system: System) -> list[Change]:
+        there = self.path.is_dir() and any(self.path.iterdir())
+        return [Change(f"empty {self.path}")] if there else []
+
+    def apply(self, system: System) -> None:
+        for path in self.path.iterdir():
+            remove_tree(path)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The engine's byte code, so that a start of kosctl does not compile a thousand functions."""
+
+    library: Path
+
+    def plan(self, system: System) -> list[Change]:
+        package = self.library / "kosnode"
+        if not package.is_dir() or (package / "__pycache__").is_dir():
+            return []
+        return [Change(f"compile {self.library}")]
+
+    def apply(self, system: System) -> None:
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        compileall.compile_dir(str(self.library), quiet=2, invalidation_mode=mode)
+
+
+@dataclass(frozen=True)
+class HostResult:
+    """What was done, or would be.
+
+    Args:
+        changes: in order.
+        unset: optional keys of the configuration that have no value (S16).
+        engine: the version that `current` names now.
+        previous_engine: the version it named before, if that was another.
+    """
+
+    changes: tuple[Change, ...] = ()
+    unset: tuple[str, ...] = ()
+    engine: str | None = None
+    previous_engine: str | None = None
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.changes)
+
+    @property
+    def actions(self) -> list[str]:
+        return [change.action for change in self.changes]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what stands in `result` of the command's answer."""
+        shown = [change for change in self.changes if change.path is not None]
+        return {
+            "diff": [{"path": c.path, "before": c.before or "", "after": c.after or ""} for c in shown],
+            "unset": list(self.unset),
+            "engine": self.engine,
+            "previous_engine": self.previous_engine,
+        }
+
+
+@dataclass(frozen=True)
+class NodeUnit:
+    """An agent that this node adds to its release (S15)."""
+
+    name: str
+    unit: dict[str, Any]
+    contents: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A spec that has the right form; a section that is None is left alone."""
+
+    engine: str | None = None
+    node: dict[str, Any] | None = None
+    conf: dict[str, dict[str, Any]] | None = None
+    trust_root: bytes | None = None
+    replace_trust_root: bool = False
+    operator_keys: tuple[str, ...] | None = None
+    accounts: tuple[str, ...] | None = None
+    units: tuple[NodeUnit, ...] | None = None
+
+
+def parse_spec(value: Any) -> Spec:
+    """Check the form of a spec.
+
+    Args:
+        value: what `files.parse` made of it.
+
+    Raises:
+        InputError: naming the key and the rule.
+    """
+    if not isinstance(value, dict):
+        raise InputError("the spec is not an object")
+    for key in value:
+        if key not in _SECTIONS:
+            raise InputError(f"unknown section {key!r}; known are {', '.join(sorted(_SECTIONS))}", key=key)
+    if value.get("format") != 1:
+        raise InputError("format must be 1", key="format")
+    engine = value.get("engine")
+    if engine is not None and not (isinstance(engine, str) and _ENGINE.fullmatch(engine)):
+        raise InputError("must be a version: letters, digits, dot, plus and hyphen", key="engine")
+    root = value.get("trust_root")
+    if root is not None and not isinstance(root, (dict, str)):
+        raise InputError("must be the metadata of the root role, as an object or as text", key="trust_root")
+    return Spec(
+        engine=engine,
+        node=_object(value.get("node"), "node"),
+        conf=_conf(value.get("conf")),
+        trust_root=root.encode() if isinstance(root, str) else _pretty(root) if root is not None else None,
+        replace_trust_root=bool(value.get("replace_trust_root", False)),
+        operator_keys=_operator(value.get("operator")),
+        accounts=_accounts(value.get("accounts")),
+        units=_units(value.get("units")),
+    )
+
+
+def check_root(data: bytes, *, known: Sequence[bytes], now: datetime.datetime, replace: bool) -> None:
+    """Judge a root of trust before it is pinned.
+
+    Args:
+        data: metadata of the root role.
+        known: roots that this node trusts already, the pinned one first; empty on a clean host.
+        now: the time, UTC.
+        replace: the word that allows another fleet's root.
+
+    Raises:
+        TrustError: not metadata of a root, not signed by its own keys, or expired.
+        RefusedError: the node trusts another root, and none of those it trusts signed this one.
+    """
+    if data in known:
+        return
+    candidate = _root(data, "trust_root")
+    try:
+        candidate.signed.verify_delegate(Root.type, candidate.signed_bytes, candidate.signatures)
+    except RepositoryError as error:
+        raise TrustError(f"is not signed by enough of its own keys: {error}", key="trust_root") from None
+    if candidate.signed.is_expired(now):
+        raise TrustError(f"expired on {candidate.signed.expires:%Y-%m-%d %H:%M} UTC", key="trust_root")
+    if not known or replace:
+        return
+    for earlier in known:
+        trusted = _root(earlier, "pinned root")
+        with contextlib.suppress(RepositoryError):
+            trusted.signed.verify_delegate(Root.type, candidate.signed_bytes, candidate.signatures)
+            if candidate.signed.version >= trusted.signed.version:
+                return
+    raise RefusedError(
+        "is not this fleet's: none of the roots that this node trusts has signed it, or it is older than they are; "
+        "say bootstrap_replace_trust_root if the node is to change its fleet",
+        key="trust_root",
+    )
+
+
+def resources(spec: Spec, paths: NodePaths, *, shell: Path, kept_engine: str | None) -> list[Resource]:
+    """Return what the spec asks of a host, in the order in which it is made.
+
+    Args:
+        spec: a spec that was checked.
+        paths: where the node is.
+        shell: folder with `fallback` and `generator` of the engine.
+        kept_engine: the version that is kept beside the new one.
+    """
+    wanted: list[Resource] = []
+    base = spec.node is not None or spec.engine is not None
+    if base:
+        wanted += _accounts_and_folders(paths)
+    for name in spec.accounts or ():
+        wanted.append(User(name, "/nonexistent", NOLOGIN, "kOS unit account"))
+    if spec.operator_keys is not None:
+        wanted += _operator_files(spec.operator_keys, paths)
+    if spec.trust_root is not None:
+        wanted.append(File(paths.pinned_root, spec.trust_root))
+        if spec.replace_trust_root and paths.pinned_root.is_file():
+            if paths.pinned_root.read_bytes() != spec.trust_root:
+                wanted.append(Empty(paths.trust))
+    configuration = Owned("root", SERVICE_ACCOUNT, 0o640)
+    for name, layer in sorted((spec.conf or {}).items()):
+        wanted.append(File(paths.conf_d / name, _pretty(layer), configuration))
+    if spec.node is not None:
+        wanted.append(File(paths.node_json, _pretty(spec.node), configuration))
+    for unit in spec.units or ():
+        wanted += _unit_files(unit, paths)
+    if spec.engine is not None:
+        wanted += _engine_files(spec.engine, paths, shell, kept_engine)
+    return wanted
+
+
+def _accounts_and_folders(paths: NodePaths) -> list[Resource]:
+    service = Owned("root", SERVICE_ACCOUNT, 0o750)
+    private = Owned(mode=0o700)
+    operator = Owned(OPERATOR_ACCOUNT, OPERATOR_ACCOUNT, 0o700)
+    home = paths.root / OPERATOR_HOME
+    return [
+        User(SERVICE_ACCOUNT, "/var/lib/kos", NOLOGIN, "kOS services"),
+        User(OPERATOR_ACCOUNT, f"/{OPERATOR_HOME}", "/bin/sh", "kOS operator"),
+        *(Directory(path) for path in (paths.opt, paths.etc, paths.pinned_root.parent, paths.units_d)),
+        *(Directory(path, service) for path in (paths.conf_d, paths.unit_config)),
+        *(Directory(path) for path in (paths.var, paths.releases, paths.state, paths.journal.parent)),
+        *(Directory(path, private) for path in (paths.state_before, paths.evidence, paths.fetch, paths.trust)),
+        Directory(paths.audit.parent, Owned(mode=0o750)),
+        Directory(home, operator),
+        Directory(home / ".ssh", Owned("root", OPERATOR_ACCOUNT, 0o750)),
+        Directory(paths.run),
+        File(paths.root / "etc/tmpfiles.d/kos.conf", TMPFILES.encode()),
+    ]
+
+
+def _operator_files(keys: Sequence[str], paths: NodePaths) -> list[Resource]:
+    lines = "".join(f"restrict,pty {key}\n" for key in keys)
+    return [
+        File(
+            paths.root / OPERATOR_HOME / ".ssh/authorized_keys",
+            lines.encode(),
+            Owned("root", OPERATOR_ACCOUNT, 0o640),
+        ),
+        File(
+            paths.root / "etc/sudoers.d/kos", SUDOERS.encode(), Owned(mode=0o440), checker=("visudo", "-cqf")
+        ),
+    ]
+
+
+def _engine_files(engine: str, paths: NodePaths, shell: Path, kept: str | None) -> list[Resource]:
+    systemd = paths.root / "etc/systemd/system"
+    generators = paths.root / "etc/systemd/system-generators"
+    program = Owned(mode=0o755)
+    wanted: list[Resource] = [
+        Compiled(paths.opt / engine / "lib"),
+        *(Directory(path) for path in (generators, systemd / "multi-user.target.wants")),
+        File(paths.fallback, (shell / "fallback").read_bytes(), program),
+        File(generators / "kos", (shell / "generator").read_bytes(), program),
+        File(systemd / "kos.target", TARGET.encode()),
+        File(systemd / "kos-boot.service", BOOT.encode()),
+        Link(systemd / "multi-user.target.wants/kos.target", "/etc/systemd/system/kos.target"),
+        Link(systemd / "multi-user.target.wants/kos-boot.service", "/etc/systemd/system/kos-boot.service"),
+        Link(paths.opt / "current", engine),
+    ]
+    for path in _engine_versions(paths):
+        if path.name not in (engine, kept):
+            wanted.append(Gone(path))
+    return wanted
+
+
+def _unit_files(unit: NodeUnit, paths: NodePaths) -> list[Resource]:
+    folder = paths.units_d / unit.name
+    wanted: list[Resource] = [Directory(folder)]
+    keep = {"unit.json"}
+    for inside, (data, mode) in sorted(unit.contents.items()):
+        parents = [parent for parent in Path(inside).parents if parent != Path(".")]
+        wanted += [Directory(folder / parent) for parent in reversed(parents)]
+        wanted.append(File(folder / inside, data, Owned(mode=mode)))
+        keep |= {inside, *(str(parent) for parent in parents)}
+    wanted += [Gone(path) for path in _extra(folder, keep)]
+    wanted.append(File(folder / "unit.json", files.canonical(unit.unit), Owned(mode=0o444)))
+    return wanted
+
+
+def apply(
+    value: Any,
+    paths: NodePaths,
+    *,
+    check: bool,
+    system: System | None = None,
+    shell: Path | None = None,
+    now: datetime.datetime | None = None,
+) -> HostResult:
+    """Make the host as the spec says, or say what would be done.
+
+    Args:
+        value: the spec, as `files.parse` read it.
+        paths: where the node is.
+        check: change nothing.
+        system: the host's commands; a fake in tests.
+        shell: folder with `fallback` and `generator`; by default that of the engine which runs.
+        now: the time, UTC.
+
+    Returns:
+        What changed. Nothing, if the host was so already.
+
+    Raises:
+        InputError: the spec is wrong; nothing was touched.
+        TrustError, RefusedError: the root of trust is not one to pin.
+        BusyError: a trial is running; configuration and engine are not switched under it.
+    """
+    spec = parse_spec(value)
+    system = system or System(paths)
+    now = now or datetime.datetime.now(datetime.timezone.utc)
+    shell = shell or engine_shell()
+    record = _read_record(paths)
+    _validate(spec, paths, system, now)
+    before = _current_engine(paths)
+    kept = before if before != spec.engine else _previous_engine(paths, spec.engine, record)
+    wanted = resources(spec, paths, shell=shell, kept_engine=kept)
+    wanted += _no_longer_named(spec, record, paths)
+    planned = [(resource, resource.plan(system)) for resource in wanted]
+    changes = [change for _resource, found in planned for change in found]
+    after = _after(spec, paths, system, changed=bool(changes))
+    changes += [change for change, _argv in after]
+    result = HostResult(
+        tuple(changes), _unset(spec), spec.engine or before, before if before != spec.engine else None
+    )
+    if changes and paths.trial.exists():
+        raise BusyError("a trial is running; nothing of the host is changed until it is confirmed or reverted")
+    if check or not changes:
+        return result
+    for resource, found in planned:
+        if found:
+            resource.apply(system)
+    _write_record(spec, record, kept, paths)
+    for _change, argv in after:
+        system.run(argv)
+    return result
+
+
+def engine_shell() -> Path:
+    """Return the folder with `fallback` and `generator` of the engine that runs (installed, or in the source)."""
+    package = Path(__file__).resolve().parent
+    installed = package.parents[1] / "shell"
+    return installed if installed.is_dir() else package / "shell"
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link or a folder, also one that nobody may write to; durable."""
+    if path.is_dir() and not path.is_symlink():
+        for folder, _names, _files in os.walk(path):
+            os.chmod(folder, 0o700)
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    files.fsync_directory(path.parent)
+
+
+def _validate(spec: Spec, paths: NodePaths, system: System, now: datetime.datetime) -> None:
+    if spec.engine is not None and spec.trust_root is None and not paths.pinned_root.is_file():
+        raise InputError("a node without a pinned root of trust needs one", key="trust_root")
+    if spec.trust_root is not None:
+        known = [p.read_bytes() for p in (paths.pinned_root, paths.trust / "root.json") if p.is_file()]
+        check_root(spec.trust_root, known=known, now=now, replace=spec.replace_trust_root)
+    allowed = {SERVICE_ACCOUNT, *(spec.accounts or ())}
+    for unit in spec.units or ():
+        user = unit.unit.get("user")
+        if isinstance(user, str) and user not in allowed and system.account(user) is None:
+            raise InputError(
+                f"account {user!r} does not exist; name it in bootstrap_service_accounts",
+                key=f"units.{unit.name}.user",
+            )
+
+
+def _after(spec: Spec, paths: NodePaths, system: System, *, changed: bool) -> list[tuple[Change, list[str]]]:
+    if not system.live:
+        return []
+    steps: list[tuple[Change, list[str]]] = []
+    if changed and (spec.engine is not None or spec.units is not None):
+        steps.append((Change("systemd reads its units again"), ["systemctl", "daemon-reload"]))
+    if spec.engine is not None and not system.ok(["systemctl", "is-active", "--quiet", "kos.target"]):
+        steps.append((Change("start kos.target"), ["systemctl", "start", "kos.target"]))
+    return steps
+
+
+def _unset(spec: Spec) -> tuple[str, ...]:
+    return tuple(key for key in _OPTIONAL if spec.node is not None and spec.node.get(key) is None)
+
+
+def _no_longer_named(spec: Spec, record: dict[str, Any], paths: NodePaths) -> list[Resource]:
+    gone: list[Resource] = []
+    if spec.conf is not None:
+        gone += [Gone(paths.conf_d / name) for name in record["conf"] if name not in spec.conf]
+    if spec.units is not None:
+        names = {unit.name for unit in spec.units}
+        gone += [Gone(paths.units_d / name) for name in record["units"] if name not in names]
+    return gone
+
+
+def _record_path(paths: NodePaths) -> Path:
+    return paths.var / "host.json"
+
+
+def _read_record(paths: NodePaths) -> dict[str, Any]:
+    """What earlier runs put there: only that is taken away when a spec no longer names it."""
+    empty: dict[str, Any] = {"format": 1, "conf": [], "units": [], "accounts": [], "previous_engine": None}
+    path = _record_path(paths)
+    return {**empty, **files.read_json(path)} if path.is_file() else empty
+
+
+def _write_record(spec: Spec, record: dict[str, Any], kept: str | None, paths: NodePaths) -> None:
+    updated = dict(record)
+    if spec.conf is not None:
+        updated["conf"] = sorted(spec.conf)
+    if spec.units is not None:
+        updated["units"] = sorted(unit.name for unit in spec.units)
+    if spec.accounts is not None:
+        updated["accounts"] = sorted({*record["accounts"], *spec.accounts})
+    if spec.engine is not None:
+        updated["previous_engine"] = kept
+    if updated != record or not _record_path(paths).is_file():
+        files.write_durable(_record_path(paths), _pretty(updated))
+
+
+def _current_engine(paths: NodePaths) -> str | None:
+    link = paths.opt / "current"
+    return os.readlink(link) if link.is_symlink() else None
+
+
+def _previous_engine(paths: NodePaths, current: str | None, record: dict[str, Any]) -> str | None:
+    previous = record["previous_engine"]
+    return previous if isinstance(previous, str) and previous != current else None
+
+
+def _engine_versions(paths: NodePaths) -> list[Path]:
+    if not paths.opt.is_dir():
+        return []
+    return sorted(p for p in paths.opt.iterdir() if p.is_dir() and not p.is_symlink())
+
+
+def _extra(folder: Path, keep: set[str]) -> Iterator[Path]:
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.rglob("*")):
+        inside = str(path.relative_to(folder))
+        if inside not in keep and not any(str(p) not in keep for p in Path(inside).parents if str(p) != "."):
+            yield path
+
+
+def _root(data: bytes, key: str) -> Metadata[Root]:
+    try:
+        return Metadata[Root].from_bytes(data)
+    except Exception as error:  # noqa: BLE001 - tuf raises several kinds for bytes that are not metadata
+        raise TrustError(f"is not metadata of the root role: {error}", key=key) from None
+
+
+def _object(value: Any, key: str) -> dict[str, Any] | None:
+    if value is None or isinstance(value, dict):
+        return value
+    raise InputError("must be an object", key=key)
+
+
+def _conf(value: Any) -> dict[str, dict[str, Any]] | None:
+    layers = _object(value, "conf")
+    for name, layer in (layers or {}).items():
+        if not _CONF.fullmatch(name):
+            raise InputError("must be called NN-name.json: two digits, then lower case letters", key=f"conf.{name}")
+        if _object(layer, f"conf.{name}") is None:
+            raise InputError("must be an object", key=f"conf.{name}")
+    return layers
+
+
+def _operator(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or set(value) != {"keys"} or not isinstance(value["keys"], list):
+        raise InputError("must be an object with the list `keys`", key="operator")
+    for index, key in enumerate(value["keys"]):
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            raise InputError(
+                "is not one public key of OpenSSH without options (ssh-ed25519 AAAA… comment)",
+                key=f"operator.keys[{index}]",
+            )
+    return tuple(value["keys"])
+
+
+def _accounts(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise InputError("must be a list of names", key="accounts")
+    for index, name in enumerate(value):
+        if not isinstance(name, str) or not _ACCOUNT.fullmatch(name) or name in ("root", OPERATOR_ACCOUNT):
+            raise InputError("is not the name of an account for services", key=f"accounts[{index}]")
+    return tuple(value)
+
+
+def _units(value: Any) -> tuple[NodeUnit, ...] | None:
+    units = _object(value, "units")
+    if units is None:
+        return None
+    found = []
+    for name, body in sorted(units.items()):
+        key = f"units.{name}"
+        if not _UNIT.fullmatch(name):
+            raise InputError("must be lower-case letters, digits and inner hyphens, at most 48", key=key)
+        if not isinstance(body, dict) or not set(body) <= {"unit", "files"} or not isinstance(body.get("unit"), dict):
+            raise InputError("must be an object with `unit`, and `files` if it has any", key=key)
+        contents = {
+            inside: _content(inside, item, f"{key}.files.{inside}")
+            for inside, item in (_object(body.get("files"), f"{key}.files") or {}).items()
+        }
+        found.append(NodeUnit(name, body["unit"], contents))
+    return tuple(found)
+
+
+def _content(inside: str, value: Any, key: str) -> tuple[bytes, int]:
+    parts = Path(inside).parts
+    if inside.startswith("/") or not parts or ".." in parts or str(Path(inside)) != inside or inside == "unit.json":
+        raise InputError("must be a relative path that stays in the unit's folder", key=key)
+    if not isinstance(value, dict) or not set(value) <= {"mode", "text", "base64"}:
+        raise InputError("must be an object with `mode` and either `text` or `base64`", key=key)
+    if value.get("mode", "0444") not in ("0444", "0555"):
+        raise InputError("must be 0444 or 0555", key=f"{key}.mode")
+    mode = int(value.get("mode", "0444"), 8)
+    if isinstance(value.get("text"), str) and "base64" not in value:
+        return value["text"].encode(), mode
+    if isinstance(value.get("base64"), str) and "text" not in value:
+        try:
+            return base64.b64decode(value["base64"], validate=True), mode
+        except binascii.Error:
+            raise InputError("is not base64", key=f"{key}.base64") from None
+    raise InputError("needs either `text` or `base64`", key=key)
+
+
+def _pretty(value: Any) -> bytes:
+    files.canonical(value)  # the same rules as everywhere: no floats, no surrogates
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _show(data: bytes) -> str:
+    """Text for a diff: values whose name sounds like a secret are left out, bytes are named by their hash."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}\n"
+    with contextlib.suppress(ValueError):
+        value = json.loads(text)
+        if isinstance(value, dict):
+            return json.dumps(_without_secrets(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return text
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: "hidden" if _SECRET_NAME.search(key) and isinstance(item, (str, int)) else _without_secrets(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    return value
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []
