@@ -46,8 +46,10 @@ def _up(options: argparse.Namespace) -> int:
         small_disks=_pairs(options.small_disk),
     )
     nodes = Bed(options.name, _say).up(plan)
-    _say(f"bed {options.name}: {len(nodes)} machines up in {time.monotonic() - started:.1f} s, "
-         f"inventory in {options.inventory}")
+    _say(
+        f"bed {options.name}: {len(nodes)} machines up in {time.monotonic() - started:.1f} s, "
+        f"inventory in {options.inventory}"
+    )
     return 0
 
 
@@ -67,8 +69,10 @@ def _status(options: argparse.Namespace) -> int:
     print(f"{'MACHINE':<10} {'ZONE':<6} {'ADDRESS':<16} {'SUITE':<10} {'STATE':<10} CUT FROM")
     for node in nodes:
         apart = sorted(end for pair in cuts if node.name in pair for end in pair - {node.name})
-        print(f"{node.name:<10} {node.zone or '-':<6} {node.address:<16} {node.suite:<10} {node.state:<10} "
-              f"{', '.join(apart) or '-'}")
+        print(
+            f"{node.name:<10} {node.zone or '-':<6} {node.address:<16} {node.suite:<10} {node.state:<10} "
+            f"{', '.join(apart) or '-'}"
+        )
     return 0
 
 
@@ -95,7 +99,9 @@ def _login(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bed.py", description="Local fleets of containers that boot systemd.")
+    parser = argparse.ArgumentParser(
+        prog="bed.py", description="Local fleets of containers that boot systemd."
+    )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def add(name: str, verb: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -113,24 +119,41 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--nodes", type=int, default=4)
     up.add_argument("--mirrors", type=int, default=1)
     up.add_argument("--zones", default="a,b", help="names separated by commas (default: a,b)")
-    up.add_argument("--suite", action="append", default=[], metavar="SUITE|NODE=SUITE", help="default: trixie")
-    up.add_argument("--small-disk", action="append", default=[], metavar="NODE=SIZE",
-                    help="a file system of that size, such as 64M, under /var/lib/kos of a node")
+    up.add_argument(
+        "--suite", action="append", default=[], metavar="SUITE|NODE=SUITE", help="default: trixie"
+    )
+    up.add_argument(
+        "--small-disk",
+        action="append",
+        default=[],
+        metavar="NODE=SIZE",
+        help="a file system of that size, such as 64M, under /var/lib/kos of a node",
+    )
     add("down", _down, "remove a bed; the image stays")
     add("status", _status, "list the machines of a bed")
     for name, act, text in (
         ("kill", lambda bed, options: bed.kill(options.node), "end every process of a node at once"),
         ("start", lambda bed, options: bed.start(options.node), "start a killed node"),
-        ("restart-hard", lambda bed, options: bed.restart_hard(options.node), "kill a node and start it again"),
+        (
+            "restart-hard",
+            lambda bed, options: bed.restart_hard(options.node),
+            "kill a node and start it again",
+        ),
     ):
         add(name, _on_node(act), text).add_argument("node")
     for name, act, text in (
-        ("cut", lambda bed, options: bed.cut(options.node, options.other), "cut a node's link to the controller"),
+        (
+            "cut",
+            lambda bed, options: bed.cut(options.node, options.other),
+            "cut a node's link to the controller",
+        ),
         ("heal", lambda bed, options: bed.heal(options.node, options.other), "mend a link that was cut"),
     ):
         link = add(name, _on_node(act), text)
         link.add_argument("node")
-        link.add_argument("--from", dest="other", default=network.CONTROLLER, help="another machine of the bed")
+        link.add_argument(
+            "--from", dest="other", default=network.CONTROLLER, help="another machine of the bed"
+        )
     command = add("exec", _exec, "run a command on a node as root")
     command.add_argument("node")
     command.add_argument("command", nargs=argparse.REMAINDER)

@@ -1,4 +1,4 @@
-"""Runs the programs a test bed is made of (podman, ip, nft), as root, and turns a failure into one message."""
+"""Runs the programs a bed is made of (podman, ip, nft), as root, and turns a failure into one message."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def run(
         BedError: The program is missing, took too long, or failed while `check` was set.
     """
     try:
-        done = subprocess.run(as_root(argv), input=stdin or b"", capture_output=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            as_root(argv), input=stdin or b"", capture_output=True, timeout=timeout, check=False
+        )
     except FileNotFoundError as error:
         raise BedError(f"{error.filename} is not installed; `make setup` installs it") from error
     except subprocess.TimeoutExpired as error:

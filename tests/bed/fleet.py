@@ -132,8 +132,12 @@ class Bed:
 
     def nodes(self) -> list[Node]:
         """Return the machines of the bed, mirrors first."""
-        listed = self._podman("ps", "--all", "--format", "json", "--filter", f"label=kos.bed={self.name}").stdout
-        return sorted((_node(entry) for entry in json.loads(listed or "[]")), key=lambda node: _order(node.name))
+        listed = self._podman(
+            "ps", "--all", "--format", "json", "--filter", f"label=kos.bed={self.name}"
+        ).stdout
+        return sorted(
+            (_node(entry) for entry in json.loads(listed or "[]")), key=lambda node: _order(node.name)
+        )
 
     def node(self, name: str) -> Node:
         """Return one machine of the bed.
@@ -266,7 +270,9 @@ class Bed:
     def _podman(
         self, *arguments: str, stdin: bytes | None = None, check: bool = True, timeout: float | None = None
     ) -> CompletedProcess[str]:
-        return run(["podman", *cgroup.podman_runtime(), *arguments], stdin=stdin, check=check, timeout=timeout)
+        return run(
+            ["podman", *cgroup.podman_runtime(), *arguments], stdin=stdin, check=check, timeout=timeout
+        )
 
 
 def _node(entry: Mapping[str, object]) -> Node:

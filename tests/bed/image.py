@@ -34,7 +34,9 @@ MASKED_UNITS = (
     "systemd-udev-trigger.service systemd-udevd-control.socket systemd-udevd-kernel.socket "
     "systemd-firstboot.service systemd-network-generator.service systemd-networkd-wait-online.service "
     "getty.target console-getty.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer "
-    "e2scrub_all.timer e2scrub_reap.service fstrim.timer man-db.timer"
+    "e2scrub_all.timer e2scrub_reap.service fstrim.timer man-db.timer "
+    "dev-hugepages.mount sys-fs-fuse-connections.mount sys-kernel-config.mount sys-kernel-debug.mount "
+    "sys-kernel-tracing.mount"
 ).split()
 
 UNNEEDED_PATHS = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from .command import BedError
 
-_HEADER = "# Written by tests/bed for the bed {bed!r}, and again whenever that bed is made. Changes are lost.\n"
+_HEADER = (
+    "# Written by tests/bed for the bed {bed!r}, and again whenever that bed is made. Changes are lost.\n"
+)
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,13 @@ def make_key(comment: str) -> KeyPair:
 
 
 def ssh_folder(inventory: Path) -> Path:
-    """Return the folder of the login key and the known hosts; Ansible takes no hidden one for an inventory."""
+    """Return the folder of login key and known hosts; Ansible takes nothing hidden for an inventory."""
     return inventory / ".ssh"
 
 
-def write(folder: Path, bed: str, login: KeyPair, host_keys: Mapping[str, KeyPair], hosts: Iterable[Host]) -> None:
+def write(
+    folder: Path, bed: str, login: KeyPair, host_keys: Mapping[str, KeyPair], hosts: Iterable[Host]
+) -> None:
     """Write the login key, the known hosts and hosts.yml of a bed into a folder.
 
     Other files in the folder, such as group_vars, are left alone.
@@ -74,8 +78,8 @@ def _hosts_yml(hosts: list[Host]) -> str:
         "ansible_python_interpreter": "/usr/bin/python3",
         "ansible_ssh_private_key_file": "{{ inventory_dir }}/.ssh/id_ed25519",
         "ansible_ssh_common_args": (
-            "-o 'UserKnownHostsFile=\"{{ inventory_dir }}/.ssh/known_hosts\"' -o GlobalKnownHostsFile=/dev/null "
-            "-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
+            "-o 'UserKnownHostsFile=\"{{ inventory_dir }}/.ssh/known_hosts\"' "
+            "-o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
         ),
     }
     lines = ["all:", "  vars:", *(f"    {name}: {json.dumps(value)}" for name, value in variables.items())]
@@ -98,6 +102,6 @@ def _host_lines(hosts: list[Host], zone: str | None, indent: int) -> list[str]:
 def _replace(path: Path, text: str, *, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
         file.write(text)
     temporary.replace(path)

@@ -110,7 +110,9 @@ def heal(bed: str, one: str, other: str) -> None:
 def cuts(bed: str) -> set[frozenset[str]]:
     """Return the pairs of machines whose link is cut."""
     listed = run(["ip", "netns", "exec", _switch(bed), "nft", "-j", "list", "set", "bridge", "kos", "cut"])
-    elements = next(item["set"].get("elem", []) for item in json.loads(listed.stdout)["nftables"] if "set" in item)
+    elements = next(
+        item["set"].get("elem", []) for item in json.loads(listed.stdout)["nftables"] if "set" in item
+    )
     return {frozenset(element["concat"]) for element in elements}
 
 
@@ -137,9 +139,11 @@ def _nft(bed: str, commands: str) -> None:
 
 
 def _free_subnet(bed: str) -> ipaddress.IPv4Network:
-    """Return the first subnet that no route of this machine touches, from a start that the bed's name gives."""
+    """Return the first subnet that no route of this machine touches, from where the bed's name says."""
     routes = json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"]).stdout or "[]")
-    taken = [ipaddress.ip_network(route["dst"], strict=False) for route in routes if route["dst"] != "default"]
+    taken = [
+        ipaddress.ip_network(route["dst"], strict=False) for route in routes if route["dst"] != "default"
+    ]
     subnets = list(_POOL.subnets(new_prefix=24))
     start = hashlib.sha256(bed.encode()).digest()[0]
     for subnet in subnets[start:] + subnets[:start]:

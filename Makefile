@@ -1,0 +1,80 @@
+# What a person or a machine runs here; `make` alone lists it.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# How many seeded rounds a random test takes; test-all takes many.
+export KOS_ROUNDS ?= 1
+
+PYTHON := .venv/bin/python
+BED := $(PYTHON) tests/bed/bed.py
+FLEET_INVENTORY := inventories/local
+ROLE ?=
+
+.PHONY: help
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: setup
+setup: ## install what is missing: Debian packages, .venv (quick when all is there)
+	@tools/setup.sh
+
+.PHONY: fleet
+fleet: setup ## make a local fleet and show the whole story on it: publish, install, patch, fall back, roll back
+	@$(BED) up --name local --inventory $(FLEET_INVENTORY)
+	@$(PYTHON) tools/fleet_demo.py --bed local --inventory $(FLEET_INVENTORY)
+
+.PHONY: fleet-down
+fleet-down: setup ## remove the local fleet; its image is kept for the next one
+	@$(BED) down --name local
+	@rm -rf $(FLEET_INVENTORY)
+
+.PHONY: test
+test: setup ## every check: lint, unit, molecule and fault, one after the other, with a summary
+	@$(PYTHON) tools/lanes.py lint unit molecule fault
+
+.PHONY: test-all
+test-all: export KOS_ROUNDS := 50
+test-all: test ## the same with many rounds of each random test
+
+.PHONY: test-lint
+test-lint: setup ## ruff, mypy, shellcheck, ansible-lint, ansible-test sanity on two cores, documentation
+	@echo "lint: every session of noxfile.py that has the tag lint"
+	@nox --tags lint
+
+.PHONY: test-unit
+test-unit: setup ## the tests that need no node
+	@echo "unit: tests/unit"
+	@pytest tests/unit --numprocesses auto
+
+.PHONY: test-molecule
+test-molecule: setup ## the roles and the fleet on systemd containers; ROLE=runtime takes one scenario
+	@echo "molecule: $(or $(ROLE),every scenario)"
+	@nox --session molecule -- $(ROLE)
+
+.PHONY: test-fault
+test-fault: setup ## crashes, hostile mirrors, wrong clocks, full disks, cut links; KOS_SEED=… replays a failure
+	@echo "fault: tests/fault, $(KOS_ROUNDS) rounds of each random test"
+	@pytest tests/fault
+
+.PHONY: bench
+bench: ## measure every figure that the README quotes, into build/bench.json
+	@tools/setup.sh bench
+	@nox --session bench
+
+.PHONY: collection
+collection: setup ## build the artefact of the collection with the node's bundle inside
+	@$(PYTHON) tools/collection.py
+
+.PHONY: docs
+docs: setup ## build the documentation with its reference pages into build/site
+	@nox --session docs
+
+.PHONY: clean
+clean: ## remove what was built here; .venv, the node image and a running fleet stay
+	@rm -rf build .nox .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .ansible
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+	@echo "clean: build, caches and compiled Python are gone"

@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# Installs what the checks, the local fleet and the benchmarks need, and says so; quick when all is there.
+#
+# usage: tools/setup.sh [bench]
+#
+# Debian packages come from apt-get, as root or through sudo; Python packages go into .venv, each with the hash
+# that requirements/dev.txt gives. With "bench" come the programs that the benchmarks compare with.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(
+    podman runc netavark mmdebstrap debian-archive-keyring # the node image and its containers
+    iproute2 nftables openssh-client                       # the network of a bed, and the way in
+    strace faketime busybox dash shellcheck zstd           # faults, wrong clocks, the shells that scripts must run in
+    chromium fonts-dejavu-core                             # the browser that looks at the status page
+    git make ca-certificates
+)
+bench_packages=(casync ostree)
+stamp=.venv/.made-from
+
+say() { printf 'setup: %s\n' "$*"; }
+
+die() {
+    printf 'setup: %s\n' "$@" >&2
+    exit 1
+}
+
+# The lock is not handed down (9>&-): a service that apt starts would hold it for ever.
+lock() {
+    mkdir -p build
+    exec 9>build/.setup.lock
+    if ! flock --nonblock 9; then
+        say "another set-up is at work in this folder; waiting for it"
+        flock 9
+    fi
+}
+
+check_system() {
+    # shellcheck source=/dev/null
+    . /etc/os-release
+    case "${ID:-}-${VERSION_ID:-}" in
+        debian-12 | debian-13) ;;
+        *) die "this needs Debian 12 or 13, and this machine is ${PRETTY_NAME:-of an unknown kind}" ;;
+    esac
+}
+
+# ansible-core 2.19 runs on Python 3.11 to 3.13. Debian has venv in a package of its own, so try that too.
+usable_python() {
+    "$1" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null 9>&-
+}
+
+find_python() {
+    local candidate
+    for candidate in python3 python3.11 python3.12 python3.13 /usr/bin/python3; do
+        if usable_python "$candidate"; then
+            printf '%s' "$candidate"
+            return
+        fi
+    done
+}
+
+missing_packages() {
+    local installed name
+    installed=" $(dpkg-query --show --showformat='${db:Status-Status}:${Package} ' 2>/dev/null) "
+    for name in "$@"; do
+        [[ $installed == *" installed:$name "* ]] || printf '%s ' "$name"
+    done
+}
+
+install_packages() {
+    local root=() missing
+    read -ra missing <<<"$(missing_packages "$@")"
+    ((${#missing[@]})) || return 0
+    if ((EUID != 0)); then
+        if ! sudo --non-interactive true 2>/dev/null; then
+            die "these Debian packages are missing, and sudo wants a password. Run this once, then start again:" \
+                "  sudo sh -c 'apt-get update && apt-get install --yes --no-install-recommends ${missing[*]}'"
+        fi
+        root=(sudo --non-interactive)
+    fi
+    say "installing the Debian packages: ${missing[*]}"
+    if ! "${root[@]}" apt-get update --quiet=2 9>&-; then
+        say "the package lists could not all be renewed; going on with those that are there"
+    fi
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a apt-get install --yes --quiet=2 \
+        --no-install-recommends --option DPkg::Lock::Timeout=900 --option Dpkg::Use-Pty=0 "${missing[@]}" \
+        >build/setup-packages.log 9>&- ||
+        die "apt-get could not install them; build/setup-packages.log has what it said"
+}
+
+make_venv() {
+    local python=$1 wanted
+    wanted=$(sha256sum requirements/dev.txt)
+    if [[ $python == .venv/* && -f $stamp && $(<"$stamp") == "$wanted" ]]; then
+        return
+    fi
+    if [[ $python != .venv/* ]]; then
+        say "making .venv with $("$python" --version 9>&-)"
+        "$python" -m venv --clear .venv 9>&- || die "$python could not make .venv"
+    fi
+    say "installing the Python packages of requirements/dev.txt into .venv (a minute or two)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+        --requirement requirements/dev.txt 9>&- ||
+        die "pip could not install requirements/dev.txt; what it said is above"
+    printf '%s\n' "$wanted" >"$stamp"
+}
+
+# Ansible finds a collection by its path, which has to end in ansible_collections/kos/fleet.
+link_collection() {
+    mkdir -p build/ansible_collections/kos
+    [[ -L build/ansible_collections/kos/fleet ]] || ln -s ../../.. build/ansible_collections/kos/fleet
+}
+
+check_system
+lock
+if [[ ${1:-} == bench ]]; then
+    packages+=("${bench_packages[@]}")
+fi
+python=.venv/bin/python
+usable_python "$python" || python=$(find_python)
+if [[ -z $python ]]; then
+    packages+=(python3 python3-venv)
+fi
+install_packages "${packages[@]}"
+if [[ -z $python ]]; then
+    python=$(find_python)
+    [[ -n $python ]] || die "no Python from 3.11 to 3.13 is here, nor in this Debian's packages"
+fi
+make_venv "$python"
+link_collection
