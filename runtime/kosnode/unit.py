@@ -17,7 +17,7 @@ DEFAULT_USER = "kos"
 DEFAULT_CHECK_TIMEOUT_S = 5
 DEFAULT_START_TIMEOUT_S = 60
 # `kos-NAME.service` of these belongs to the engine.
-RESERVED_IDS = frozenset({"boot", "deadman", "fallback", "recover", "watch"})
+RESERVED_IDS = re.compile(r"boot|deadman|fallback|recover|watch|migrate(-.*)?")
 # An operator's account may ask for a patch; a unit that runs as it could, too.
 RESERVED_USERS = frozenset({"root", "kosops"})
 
@@ -196,7 +196,7 @@ def validate(document: Mapping[str, Any], where: str) -> Unit:
     kind = document.get("format", "native")
     if kind != "native":
         refuse(where, "format", f"format {kind} is not supported by this version; native is")
-    if document["id"] in RESERVED_IDS:
+    if RESERVED_IDS.fullmatch(document["id"]):
         refuse(where, "id", f"{document['id']} is the name of a service of the engine")
     files = tuple(document.get("files", ()))
     for index, path in enumerate(files):
