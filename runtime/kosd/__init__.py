@@ -1,1 +1,1 @@
-"""kosd, the reference runtime of a kOS release: watches a node's units and tells people and machines how they are."""
+"""kosd, the reference runtime of a kOS release: watches a node's units and tells how they are."""

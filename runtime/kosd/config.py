@@ -1,4 +1,4 @@
-"""The daemon's configuration: one JSON file, checked against config.schema.json, kept when a new one is wrong."""
+"""The daemon's configuration: one JSON file, checked against a schema, and the old kept when it is wrong."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class Loaded:
 def load(path: Path, last_good: Path) -> Loaded:
     """Reads the configuration for a start.
 
-    A file that is not there means defaults. A wrong one is answered with the last good copy, so that a slip in an
-    editor does not end the daemon at the next boot; without such a copy DocumentError is raised.
+    A file that is not there means defaults. A wrong one is answered with the last good copy, so that a slip
+    in an editor does not end the daemon at the next boot; without such a copy DocumentError is raised.
     """
     try:
         document = _read(path)

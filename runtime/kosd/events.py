@@ -72,7 +72,7 @@ class EventRing:
         return list(self._events)[: -count - 1 : -1]
 
     async def wait(self, event_id: int, timeout_s: float) -> list[Event]:
-        """Returns what came after `event_id`, waiting up to `timeout_s` for it; empty when nothing came or at the end."""
+        """Returns what came after `event_id`, waiting up to `timeout_s` for it; empty when nothing came."""
         if not self.closed and not self.since(event_id):
             try:
                 await asyncio.wait_for(self._news.wait(), timeout_s)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def replace(path: Path, text: str) -> None:
-    """Writes to a temporary name, syncs, renames and syncs the directory; raises OSError and leaves nothing behind."""
+    """Writes to a temporary name, syncs, renames and syncs the directory; a failed one leaves nothing."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except OSError:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -36,4 +36,4 @@ def prove_writable(directory: Path) -> None:
         os.write(handle, b"kosd\n" * 64)
     finally:
         os.close(handle)
-        os.unlink(probe)
+        Path(probe).unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +25,7 @@ class Release:
 def read_release(current: Path) -> Release:
     """Reads the release root from the link's target and name and version from the slot's release.json."""
     try:
-        root = Path(os.readlink(current)).name
+        root = current.readlink().name
     except OSError as error:
         return Release(None, None, None, f"{current}: is no link to a slot: {error.strerror}")
     try:

@@ -8,6 +8,8 @@ import socket
 import time
 from collections.abc import Mapping
 
+SEND_TIMEOUT_S = 1.0
+
 
 class Notifier:
     """Sends state lines to the socket that systemd named; says nothing when there is none."""
@@ -18,7 +20,7 @@ class Notifier:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], pid: int) -> Notifier:
-        """Reads NOTIFY_SOCKET and WATCHDOG_USEC; a WATCHDOG_PID of another process switches the watchdog off."""
+        """Reads NOTIFY_SOCKET and WATCHDOG_USEC; a WATCHDOG_PID of another process ends the watchdog."""
         meant_for = environ.get("WATCHDOG_PID")
         usec = environ.get("WATCHDOG_USEC", "")
         mine = meant_for is None or meant_for == str(pid)
@@ -31,11 +33,13 @@ class Notifier:
         if not self._address:
             return False
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            # A manager that reads nothing must not hold the event loop.
+            channel.settimeout(SEND_TIMEOUT_S)
             try:
                 channel.connect(self._address)
                 channel.sendall("\n".join(lines).encode())
             except OSError:
-                # A manager that went away must not take the daemon with it; the watchdog is the manager's to judge.
+                # A manager that went away must not take the daemon with it.
                 return False
         return True
 

@@ -161,7 +161,8 @@ class Observer:
                 self._tell_state(seen, None)
             return
         if before.release.root != now.release.root:
-            text = f"release is {now.release.name} {now.release.version} ({now.release.root}), was {before.release.root}"
+            new, old = now.release, before.release
+            text = f"release is {new.name} {new.version} ({new.root}), was {old.root}"
             self._tell("release.changed", text)
         for name, seen in now.seen.items():
             if name not in before.seen:

@@ -19,6 +19,9 @@ HEADERS = {
     "Permissions-Policy": "interest-cohort=()",
 }
 SHOWN_EVENTS = 25
+NOTHING = "&ndash;"
+NUMBER = ' class="number"'
+NUMBERS = ("Restarts", "Memory")
 WORDS = {Status.OK: "well", Status.DEGRADED: "degraded", Status.FAILING: "failing"}
 # A shape beside each colour: who sees no colours sees the state all the same.
 SIGNS = {Status.OK: "✓", Status.DEGRADED: "!", Status.FAILING: "✕"}
@@ -78,7 +81,7 @@ def _head(daemon: Daemon, status: Status, reason: str | None) -> str:
     facts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in pairs.items())
     because = f'<p class="reason">{escape(reason)}</p>' if reason else ""
     return f"""<header class="{status.value}">
-<h1>{escape(config.node)} <span class="pill {status.value}" role="status">{SIGNS[status]} {WORDS[status]}</span></h1>
+<h1>{escape(config.node)} {_pill(status, WORDS[status], ' role="status"')}</h1>
 {because}
 <dl>{facts}</dl>
 </header>"""
@@ -94,12 +97,8 @@ def _units(daemon: Daemon) -> str:
         for name, seen in sample.seen.items()
     )
     minutes = int(len(History().strip(0)) * SLOT_S / 60)
-    return f"""<section id="units"><h2>Units</h2><div class="scroll"><table>
-<thead><tr><th scope="col">Unit<th scope="col">State<th scope="col">Last {minutes} minutes<th scope="col">Since
-<th scope="col" class="number">Restarts<th scope="col" class="number">Memory<th scope="col">Tier<th scope="col">From</tr></thead>
-<tbody>
-{rows}
-</tbody></table></div></section>"""
+    columns = ("Unit", "State", f"Last {minutes} minutes", "Since", "Restarts", "Memory", "Tier", "From")
+    return _table("Units", columns, rows)
 
 
 def _unit(daemon: Daemon, seen: Seen, history: History, now: float) -> str:
@@ -108,16 +107,27 @@ def _unit(daemon: Daemon, seen: Seen, history: History, now: float) -> str:
     version = f" <small>{escape(seen.unit.version)}</small>" if seen.unit.version else ""
     kind = " <small>periodic</small>" if seen.unit.timer else ""
     since = document["last_start"] if seen.unit.timer else document["since"]
+    state, detail = _state(seen)
     return (
-        f'<tr class="{status.value}" id="unit-{name}"><th scope="row"><a href="/v1/units/{name}">{name}</a>{version}{kind}'
-        f'<td><span class="pill {status.value}">{SIGNS[status]} {escape(seen.service.active)}</span>'
-        f' <span class="detail">{escape(seen.verdict.detail)}</span>'
+        f'<tr class="{status.value}" id="unit-{name}">'
+        f'<th scope="row"><a href="/v1/units/{name}">{name}</a>{version}{kind}'
+        f"<td>{_pill(status, state)}"
+        f' <span class="detail">{escape(detail)}</span>'
         f"<td>{_strip(seen.unit.name, history.strip(now))}"
         f"<td>{_moment(since)}"
-        f'<td class="number">{seen.service.restarts}'
-        f'<td class="number">{_bytes(seen.service.memory_bytes)}'
+        f"<td{NUMBER}>{seen.service.restarts}"
+        f"<td{NUMBER}>{_bytes(seen.service.memory_bytes)}"
         f"<td>{seen.unit.tier}<td>{seen.unit.origin}</tr>"
     )
+
+
+def _state(seen: Seen) -> tuple[str, str]:
+    """Returns the word for the pill and what there is to say beyond it."""
+    state, detail = seen.service.active, seen.verdict.detail
+    if seen.timer is not None and state == "inactive" and seen.timer.active == "active":
+        # "inactive" is what a periodic unit rightly is between two runs.
+        state = "waiting"
+    return state, detail.removeprefix(state).strip() if detail.startswith(f"{state} (") else detail
 
 
 def _strip(name: str, strip: list[Status | None]) -> str:
@@ -132,13 +142,15 @@ def _strip(name: str, strip: list[Status | None]) -> str:
     label = (
         f"{escape(name)}: {bad} half minutes that were not well" if bad else f"{escape(name)}: always well"
     )
-    return f'<svg viewBox="0 0 {len(strip) * 3} 16" role="img" aria-label="{label}"><title>{label}</title>{bars}</svg>'
+    box = f"0 0 {len(strip) * 3} 16"
+    return f'<svg viewBox="{box}" role="img" aria-label="{label}"><title>{label}</title>{bars}</svg>'
 
 
 def _checks(checks: dict[str, Verdict]) -> str:
     ordered = sorted(checks.items(), key=lambda pair: -pair[1].status.rank)
     items = "\n".join(
-        f'<li class="{check.status.value}"><span class="sign" aria-label="{WORDS[check.status]}">{SIGNS[check.status]}</span>'
+        f'<li class="{check.status.value}">'
+        f'<span class="sign" aria-label="{WORDS[check.status]}">{SIGNS[check.status]}</span>'
         f" <b>{escape(name)}</b> <span>{escape(check.detail)}</span></li>"
         for name, check in ordered
         if not name.startswith("unit:")
@@ -148,20 +160,31 @@ def _checks(checks: dict[str, Verdict]) -> str:
 
 def _events(events: list[Event]) -> str:
     rows = "\n".join(
-        f'<tr class="{event.level}"><td>{_moment(event.ts)}<td>{escape(event.kind)}<td>{escape(event.unit or "")}'
-        f"<td>{escape(event.message)}</tr>"
+        f'<tr class="{event.level}"><td>{_moment(event.ts)}<td>{escape(event.kind)}'
+        f"<td>{escape(event.unit or '')}<td>{escape(event.message)}</tr>"
         for event in events
     )
-    return f"""<section id="events"><h2>Events</h2><div class="scroll"><table>
-<thead><tr><th scope="col">Time<th scope="col">Kind<th scope="col">Unit<th scope="col">What happened</tr></thead>
+    return _table("Events", ("Time", "Kind", "Unit", "What happened"), rows)
+
+
+def _table(title: str, columns: tuple[str, ...], rows: str) -> str:
+    head = "".join(
+        f'<th scope="col"{NUMBER if column in NUMBERS else ""}>{escape(column)}</th>' for column in columns
+    )
+    return f"""<section id="{title.lower()}"><h2>{title}</h2><div class="scroll"><table>
+<thead><tr>{head}</tr></thead>
 <tbody>
 {rows}
 </tbody></table></div></section>"""
 
 
+def _pill(status: Status, text: str, attributes: str = "") -> str:
+    return f'<span class="pill {status.value}"{attributes}>{SIGNS[status]} {escape(text)}</span>'
+
+
 def _moment(text: str | None) -> str:
     """Shows the clock time and keeps the date for whoever points at it."""
-    return "–" if text is None else f'<time datetime="{text}" title="{text}">{text[11:19]}</time>'
+    return NOTHING if text is None else f'<time datetime="{text}" title="{text}">{text[11:19]}</time>'
 
 
 def _span(seconds: float) -> str:
@@ -174,4 +197,4 @@ def _span(seconds: float) -> str:
 
 
 def _bytes(count: int | None) -> str:
-    return "–" if count is None else f"{count / 1e6:.1f} MB"
+    return NOTHING if count is None else f"{count / 1e6:.1f} MB"

@@ -32,7 +32,7 @@ class RestartHistory:
     def note(self, service: str, counter: int, now_s: float) -> int:
         """Takes systemd's counter and returns by how much it rose.
 
-        The first sight of a service is a baseline; a counter that fell was reset by a start, and counts from zero.
+        The first sight of a service is a baseline; a counter that fell was reset by a start.
         """
         before = self._counters.get(service)
         if before == counter:

@@ -32,7 +32,7 @@ class SystemctlError(Exception):
 
 @dataclass(frozen=True)
 class Shown:
-    """What systemd says of one unit; times in microseconds of the monotonic clock, None where there is none."""
+    """What systemd says of one unit; times in microseconds of the monotonic clock, None for never."""
 
     id: str
     load: str = "not-found"

@@ -1,4 +1,4 @@
-"""Assembles the tree of a release of the reference runtime: the same inputs give the same files, byte for byte.
+"""Assembles the tree of a release of the reference runtime: the same inputs give the same bytes.
 
 Run as `python runtime/release/tree.py --version 1.1.0 --wheels DIR --out DIR`. The wheels are those of
 requirements/kosd.txt, fetched and checked against their hashes by the caller.
@@ -40,7 +40,7 @@ class Tree:
         self._files: dict[PurePosixPath, tuple[bytes, int]] = {}
 
     def add(self, path: PurePosixPath, content: bytes, mode: int = READ_ONLY) -> None:
-        """Adds a file; raises TreeError for a path that leaves the tree, is there already, or holds machine code."""
+        """Adds a file; raises TreeError for a path out of the tree, one that is there, or machine code."""
         if path.is_absolute() or ".." in path.parts or not path.parts:
             raise TreeError(f"{path}: leads out of the tree")
         if path.suffix in COMPILED or content[:4] == b"\x7fELF":
@@ -64,7 +64,7 @@ class Tree:
 def assemble(version: str, wheels: Path, fault: str | None = None, settings: Iterable[str] = ()) -> Tree:
     """Returns the release's tree; raises TreeError.
 
-    `fault` is the JSON text of the fault-injection switch, `settings` are `UNIT.KEY.KEY=VALUE` changes to unit files.
+    `fault` is the JSON text of the fault-injection switch, `settings` are `UNIT.KEY=VALUE` changes to units.
     """
     if not VERSION.fullmatch(version):
         raise TreeError(f"--version: must be MAJOR.MINOR.PATCH with an optional -SUFFIX; it is {version!r}")
