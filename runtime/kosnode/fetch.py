@@ -123,7 +123,7 @@ class Mirror(ABC):
 
     @abstractmethod
     def _open(self, path: str, offset: int) -> Answer:
-        """Open `path` (relative, `/` between components) at byte `offset`, or at 0 where that is impossible."""
+        """Open `path` (relative, `/` between components) at byte `offset`, or at 0 if it cannot."""
 
     @contextmanager
     def open(self, path: str, *, offset: int = 0, limit: int) -> Iterator[Body]:
