@@ -136,7 +136,7 @@ def newer_python() -> str | None:
 
 
 def environment(session: nox.Session, python: str, name: str) -> Path:
-    """Make a virtual environment from a hashed requirement file, unless it is there; return its bin folder."""
+    """Make a virtual environment from a hashed requirement file unless it is there; return its programs."""
     requirements = ROOT / f"requirements/{name}.txt"
     folder = BUILD / "environments" / name
     stamp = folder / ".made-from"

@@ -44,10 +44,9 @@ def podman_runtime() -> list[str]:
     return ["--runtime", "runc"] if is_hybrid() else []
 
 
-def remove(container: str) -> None:
-    """Remove the cgroup directories that a container left, innermost first."""
-    directory = HYBRID_ROOT / container
-    if directory.exists():
+def remove(prefix: str) -> None:
+    """Remove the cgroup directories that containers of a name prefix left, innermost first."""
+    for directory in HYBRID_ROOT.glob(f"{prefix}*"):
         run(["find", str(directory), "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"])
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class BedError(Exception):
@@ -43,3 +46,11 @@ def run(
     if check and done.returncode != 0:
         raise BedError(f"{shlex.join(argv)} ended with {done.returncode}: {err.strip() or out.strip()}")
     return subprocess.CompletedProcess(list(argv), done.returncode, out, err)
+
+
+@contextmanager
+def one_at_a_time(what: Path) -> Iterator[None]:
+    """Wait until no other process of this machine is in a block that names the same file, and keep it out."""
+    with what.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 import tarfile
 import time
@@ -67,13 +68,13 @@ class Bed:
     """A bed by its name; several can exist side by side.
 
     Args:
-        name: Prefix of everything that belongs to this bed, letters, digits and hyphens.
+        name: Part of every name that belongs to this bed, lower-case letters and digits.
         say: Called with each line of progress.
     """
 
     def __init__(self, name: str, say: Callable[[str], None] = print) -> None:
-        if not name.replace("-", "").isalnum() or len(name) > 24:
-            raise BedError(f"bed name {name!r} must be up to 24 letters, digits and hyphens")
+        if not re.fullmatch("[a-z0-9]{1,24}", name):
+            raise BedError(f"bed name {name!r} must be up to 24 lower-case letters and digits")
         self.name = name
         self._say = say
 
@@ -110,7 +111,8 @@ class Bed:
             self._create(host.name, images[suites[host.name]], labels, disk)
             files = _identity(host.name, login, host_keys[host.name], addresses)
             self._podman("cp", "-", f"{self._container(host.name)}:/", stdin=files)
-            self.start(host.name)
+            if self.start(host.name) != "running":
+                raise BedError(f"{host.name} has booted with failed units:\n{self._failed_units(host.name)}")
             self._say(f"{host.name} is up at {host.address} after {time.monotonic() - started:.1f} s")
 
         with ThreadPoolExecutor(max_workers=4) as pool:
@@ -122,8 +124,7 @@ class Bed:
         nodes = self.nodes()
         if nodes:
             self._podman("rm", "--force", "--time", "0", *(self._container(node.name) for node in nodes))
-        for node in nodes:
-            cgroup.remove(self._container(node.name))
+        cgroup.remove(self._container(""))
         network.remove(self.name)
         disks = _DISKS / self.name
         for disk in sorted(disks.glob("*")):
@@ -150,30 +151,33 @@ class Bed:
             raise BedError(f"bed {self.name!r} has no machine {name!r}; it has {', '.join(nodes) or 'none'}")
         return nodes[name]
 
-    def start(self, name: str) -> None:
-        """Start a machine and wait until it has booted.
+    def start(self, name: str) -> str:
+        """Start a machine, wait until it has booted and return what systemd calls it: running or degraded.
 
         Raises:
-            BedError: It did not boot in time, or systemd says that a unit failed.
+            BedError: It did not boot in time.
         """
         self._podman("start", self._container(name))
-        self.wait(name)
+        return self.wait(name)
 
     def kill(self, name: str) -> None:
         """End every process of a machine at once, as if its power had gone; its files stay."""
         self._podman("kill", "--signal", "KILL", self._container(name))
         self._podman("wait", self._container(name))
 
-    def restart_hard(self, name: str) -> None:
-        """Kill a machine, start it again and wait until it has booted."""
+    def restart_hard(self, name: str) -> str:
+        """Kill a machine, start it again, wait until it has booted and return what systemd calls it."""
         self.kill(name)
-        self.start(name)
+        return self.start(name)
 
-    def wait(self, name: str, seconds: float = BOOT_SECONDS) -> None:
+    def wait(self, name: str, seconds: float = BOOT_SECONDS) -> str:
         """Wait until a machine answers over SSH and systemd has finished its boot.
 
+        Returns:
+            What systemd calls the machine: running, or degraded where a unit failed.
+
         Raises:
-            BedError: It took longer than `seconds`, or a unit failed.
+            BedError: It took longer than `seconds`.
         """
         deadline = time.monotonic() + seconds
         address = self.node(name).address
@@ -182,10 +186,7 @@ class Bed:
                 raise BedError(f"{name} does not answer over SSH {seconds:.0f} s after its start")
             time.sleep(0.1)
         command = ["systemctl", "is-system-running", "--wait"]
-        state = self.exec(name, command, check=False, timeout=seconds).stdout.strip()
-        if state != "running":
-            failed = self.exec(name, ["systemctl", "--failed", "--plain", "--no-legend"], check=False).stdout
-            raise BedError(f"{name} has booted, and systemd calls it {state!r}:\n{failed}")
+        return self.exec(name, command, check=False, timeout=seconds).stdout.strip()
 
     def cut(self, name: str, other: str = network.CONTROLLER) -> None:
         """Cut the link between a machine and the controller, or another machine; both go on running."""
@@ -235,6 +236,9 @@ class Bed:
             *("-o", "IdentitiesOnly=yes"),
             f"{user}@{node.address}",
         ]
+
+    def _failed_units(self, name: str) -> str:
+        return self.exec(name, ["systemctl", "--failed", "--plain", "--no-legend"]).stdout
 
     def _create(self, name: str, image_tag: str, labels: Mapping[str, str], disk: Path | None) -> None:
         self._podman(

@@ -6,17 +6,14 @@ carries a hash of the recipe: an image is built again when the recipe changes an
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from .cgroup import podman_runtime
-from .command import BedError, run
+from .command import BedError, one_at_a_time, run
 
 REPOSITORY = "localhost/kos-node"
 SUITES = ("trixie", "bookworm")
@@ -67,7 +64,7 @@ def tag(suite: str) -> str:
 def ensure(suite: str, say: Callable[[str], None]) -> str:
     """Build the image of a suite unless it is there already, and return its tag."""
     wanted = tag(suite)
-    with _one_at_a_time():
+    with one_at_a_time(Path(__file__)):
         if run(["podman", "image", "exists", wanted], check=False).returncode == 0:
             return wanted
         say(f"building the node image {wanted} (about a minute; kept for the next run)")
@@ -102,10 +99,3 @@ def _remove_superseded(suite: str, wanted: str, say: Callable[[str], None]) -> N
         if old.startswith(f"{REPOSITORY}:{suite}-") and old != wanted:
             removed = run(["podman", "image", "rm", old], check=False).returncode == 0
             say(f"{'removed' if removed else 'a node still uses'} the superseded image {old}")
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    with (Path(tempfile.gettempdir()) / f"kos-image-{os.geteuid()}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -9,16 +9,13 @@ what nodes say to each other, and no rule is added to one.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import ipaddress
 import json
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
-from .command import BedError, run
+from .command import BedError, one_at_a_time, run
 
 CONTROLLER = "controller"
 _NAMESPACES = Path("/run/netns")
@@ -56,7 +53,7 @@ def create(bed: str, hosts: list[str]) -> Mapping[str, str]:
         BedError: No subnet is free, or a command failed.
     """
     port = _controller_port(bed)
-    with _one_at_a_time():
+    with one_at_a_time(Path(__file__)):
         subnet = _free_subnet(bed)
         addresses = {host: str(subnet[10 + index]) for index, host in enumerate(hosts)}
         setup = [
@@ -150,10 +147,3 @@ def _free_subnet(bed: str) -> ipaddress.IPv4Network:
         if not any(subnet.overlaps(network) for network in taken):
             return subnet
     raise BedError(f"every subnet of {_POOL} overlaps with a route of this machine")
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    with (Path(tempfile.gettempdir()) / "kos-network.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
