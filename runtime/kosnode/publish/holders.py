@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from tuf.api.metadata import DelegatedRole, Delegations, Key, Metadata, Role, Root, Targets
 
 from .. import files
 from ..errors import InputError
-from . import keys, metadata
-from .metadata import RELEASES, Signers
+from ..metadata import RELEASES
+from . import documents, keys
+from .documents import Signers
 from .repository import Change, Config, Repository
 
 MIN_PREFIX = 8
@@ -107,31 +109,41 @@ def initialise(repository: Repository, config: Config, foundation: Foundation) -
         InputError: a setting breaks a rule, the online key does not open, or the folder holds something else.
     """
     config.check()
-    documents = _first_documents(foundation)
+    first = _first_documents(foundation)
     if repository.config_path.exists():
-        _require_same(repository, config, documents)
+        _require_same(repository, config, first)
         return False
     _require_empty(repository.path)
 
-    for folder in ("public/metadata", "public/releases", "public/patches", "staged/releases", "staged/patches", "online"):
+    for folder in (
+        "public/metadata",
+        "public/releases",
+        "public/patches",
+        "staged/releases",
+        "staged/patches",
+        "online",
+    ):
         (repository.path / folder).mkdir(parents=True, exist_ok=True)
     (repository.path / "online").chmod(0o700)
     with repository.locked():
         online = repository.online_key(foundation.online.public().keyid)
         files.write_durable(online, foundation.online.path.read_bytes(), mode=0o600)
-        for role, (signed, signers) in documents.items():
+        for role, (signed, signers) in first.items():
             signed.expires = repository.now() + timedelta(seconds=config.expires_s[role])
-            repository.write_staged(metadata.Staged(role, Metadata(signed), None, signers))
+            document: Metadata[Any] = Metadata(signed)
+            repository.write_staged(documents.Staged(role, document, None, signers))
         # Last: a folder is a repository from here on.
         files.write_durable(repository.config_path, files.canonical(config.to_dict()) + b"\n")
     return True
 
 
-def change_root(repository: Repository, rotation: Rotation, online: OnlineKey | None = None) -> dict[str, Change]:
+def change_root(
+    repository: Repository, rotation: Rotation, online: OnlineKey | None = None
+) -> dict[str, Change]:
     """Stage the next version of root, to be signed by the old quorum and the new one.
 
-    Where the holders of root sign targets as well, targets follows them, and is staged again where the signatures
-    that are published would no longer do.
+    Where the holders of root sign targets as well, targets follows them, and is staged again where the
+    signatures that are published would no longer do.
 
     Args:
         rotation: the new holders of root.
@@ -145,7 +157,7 @@ def change_root(repository: Repository, rotation: Rotation, online: OnlineKey | 
     """
     with repository.locked():
         root: Root = repository.draft("root")
-        changed = _rotated("root", metadata.signers_of(root, "root"), rotation)
+        changed = _rotated("root", documents.signers_of(root, "root"), rotation)
         roles = ["root"]
         if _who(root.roles["targets"]) == _who(root.roles["root"]):
             roles.append("targets")
@@ -172,7 +184,7 @@ def change_delegation(repository: Repository, rotation: Rotation) -> dict[str, C
     """
     with repository.locked():
         targets: Targets = repository.draft("targets")
-        changed = _rotated(RELEASES, metadata.signers_of(targets, RELEASES), rotation)
+        changed = _rotated(RELEASES, documents.signers_of(targets, RELEASES), rotation)
         targets.delegations = _delegation(changed)
         _set_expiry(repository, targets, rotation)
         changes = {"targets": repository.stage("targets", targets, renew=rotation.renews)}
@@ -190,7 +202,12 @@ def _first_documents(foundation: Foundation) -> dict[str, tuple[Root | Targets, 
     online = Signers({public.keyid: public}, 1)
     targets = foundation.targets or foundation.root
     root = Root()
-    for role, signers in (("root", foundation.root), ("targets", targets), ("snapshot", online), ("timestamp", online)):
+    for role, signers in (
+        ("root", foundation.root),
+        ("targets", targets),
+        ("snapshot", online),
+        ("timestamp", online),
+    ):
         _set_role(root, role, signers)
     _require_apart(root)
     if public.keyid in foundation.releases.keys:
@@ -198,13 +215,13 @@ def _first_documents(foundation: Foundation) -> dict[str, tuple[Root | Targets, 
     return {
         "root": (root, foundation.root),
         "targets": (Targets(delegations=_delegation(foundation.releases)), targets),
-        RELEASES: (Targets(unrecognized_fields={metadata.FLOOR: {}}), foundation.releases),
+        RELEASES: (Targets(unrecognized_fields={documents.FLOOR: {}}), foundation.releases),
     }
 
 
 def _delegation(signers: Signers) -> Delegations:
     role = DelegatedRole(
-        RELEASES, list(signers.keys), signers.threshold, terminating=True, paths=[metadata.RELEASES_PATH]
+        RELEASES, list(signers.keys), signers.threshold, terminating=True, paths=[documents.RELEASES_PATH]
     )
     return Delegations(dict(signers.keys), roles={RELEASES: role})
 
@@ -246,7 +263,9 @@ def _add(by_id: dict[str, Key], path: Path, role: str, option: str) -> None:
 
 def _checked(role: str, signers: Signers, option: str) -> Signers:
     if not 1 <= signers.threshold <= len(signers.keys):
-        raise InputError(f"{role} cannot need {signers.threshold} signatures of {len(signers.keys)} keys", key=option)
+        raise InputError(
+            f"{role} cannot need {signers.threshold} signatures of {len(signers.keys)} keys", key=option
+        )
     return signers
 
 
@@ -272,7 +291,11 @@ def _follow(repository: Repository, role: str) -> dict[str, Change]:
     published = repository.published().of(role)
     waits = repository.staged(role) is not None
     changes = {}
-    if published is not None and not waits and not metadata.count(repository.signers(role), published).verified:
+    if (
+        published is not None
+        and not waits
+        and not documents.count(repository.signers(role), published).verified
+    ):
         changes[role] = repository.stage(role, repository.draft(role), renew=True)
     repository.refresh_contexts()
     return changes
@@ -288,24 +311,26 @@ def _require_empty(path: Path) -> None:
 
 
 def _require_same(
-    repository: Repository, config: Config, documents: Mapping[str, tuple[Root | Targets, Signers]]
+    repository: Repository, config: Config, first: Mapping[str, tuple[Root | Targets, Signers]]
 ) -> None:
     root: Root = repository.effective("root").signed
-    asked_root = documents["root"][0]
-    asked = {RELEASES: _signer_ids(documents[RELEASES][1])}
+    asked_root = first["root"][0]
+    asked = {RELEASES: _signer_ids(first[RELEASES][1])}
     there = {RELEASES: _signer_ids(repository.signers(RELEASES))}
     for role in root.roles:
-        asked[role] = _signer_ids(metadata.signers_of(asked_root, role))
-        there[role] = _signer_ids(metadata.signers_of(root, role))
+        asked[role] = _signer_ids(documents.signers_of(asked_root, role))
+        there[role] = _signer_ids(documents.signers_of(root, role))
     different = sorted(role for role in asked if asked[role] != there[role])
     if different:
         raise InputError(
-            f"{repository.path} is a repository with other keys or another threshold for {', '.join(different)}: "
-            "change them with `repo root` or `repo delegate`",
+            f"{repository.path} is a repository with other keys or another threshold for "
+            f"{', '.join(different)}: change them with `repo root` or `repo delegate`",
             key="REPO",
         )
     if repository.require() != config:
-        raise InputError(f"{repository.path} is a repository with other settings: edit its config.json", key="REPO")
+        raise InputError(
+            f"{repository.path} is a repository with other settings: edit its config.json", key="REPO"
+        )
 
 
 def _signer_ids(signers: Signers) -> tuple[list[str], int]:

@@ -1,9 +1,9 @@
 """Ed25519 keys of the people who sign: made, read, shown and encrypted again.
 
-A private key is PKCS#8 PEM as `cryptography` encrypts it with `BestAvailableEncryption`: PBES2 (RFC 8018) with
-AES-256-CBC under PBKDF2-HMAC-SHA-256 of 2048 rounds, which slows guessing by little, so the passphrase has to be
-strong by itself. Keys that OpenSSL wrote with scrypt are read as well. A public key is one JSON object, a TUF key
-with its key id and the name of its holder.
+A private key is PKCS#8 PEM as `cryptography` encrypts it with `BestAvailableEncryption`: PBES2 (RFC 8018)
+with AES-256-CBC under PBKDF2-HMAC-SHA-256 of 2048 rounds, which slows guessing by little, so the passphrase
+has to be strong by itself. Keys that OpenSSL wrote with scrypt are read as well. A public key is one JSON
+object, a TUF key with its key id and the name of its holder.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def read_passphrase(source: str, *, key: str = "--passphrase-file") -> bytes:
     """Read a passphrase from a file, or from standard input.
 
     Args:
-        source: path of a file that only its owner can read, or `-` for standard input, which must not be a terminal
-            (it would echo). The first line counts, without its newline.
+        source: path of a file that only its owner can read, or `-` for standard input, which must not be a
+            terminal (it would echo). The first line counts, without its newline.
         key: the option that is named in messages.
 
     Raises:
@@ -45,13 +45,17 @@ def read_passphrase(source: str, *, key: str = "--passphrase-file") -> bytes:
     """
     if source == "-":
         if sys.stdin.isatty():
-            raise InputError("standard input is a terminal, which would show the passphrase: name a file", key=key)
+            raise InputError(
+                "standard input is a terminal, which would show the passphrase: name a file", key=key
+            )
         line = sys.stdin.buffer.readline(MAX_KEY_BYTES)
     else:
         line = _read_private(Path(source), key).split(b"\n", 1)[0]
     passphrase = line.rstrip(b"\r\n")
     if len(passphrase) < MIN_PASSPHRASE:
-        raise InputError(f"the passphrase has {len(passphrase)} bytes, at least {MIN_PASSPHRASE} are needed", key=key)
+        raise InputError(
+            f"the passphrase has {len(passphrase)} bytes, at least {MIN_PASSPHRASE} are needed", key=key
+        )
     return passphrase
 
 
@@ -61,7 +65,7 @@ def make(path: Path, passphrase: bytes, *, holder: str | None = None) -> Key:
     Args:
         path: where the private key goes; neither file may exist.
         passphrase: see `read_passphrase`.
-        holder: who holds the key, shown to those who sign; the name of the file without suffix where it is None.
+        holder: who holds the key, shown to those who sign; the file's name without suffix where None.
 
     Returns:
         The public key.
@@ -71,7 +75,9 @@ def make(path: Path, passphrase: bytes, *, holder: str | None = None) -> Key:
     """
     name = path.stem if holder is None else holder
     if not _HOLDER_NAME.fullmatch(name):
-        raise InputError(f"{name!r} is not a name of a holder: letters, digits, `._@-`, at most 64", key="--holder")
+        raise InputError(
+            f"{name!r} is not a name of a holder: letters, digits, `._@-`, at most 64", key="--holder"
+        )
     public_path = public_path_of(path)
     if public_path == path:
         raise InputError("the private key cannot end in .pub, where its public half goes", key="--out")
@@ -91,7 +97,7 @@ def change_passphrase(path: Path, old: bytes, new: bytes) -> None:
     """Encrypt a private key with another passphrase, in place and durably.
 
     Raises:
-        InputError: the old passphrase is wrong, or the file is not a private key that only its owner can read.
+        InputError: the old passphrase is wrong, or the file is no private key that only its owner can read.
     """
     files.write_durable(path, _encrypted(_private(path, old), new), mode=0o600)
 
@@ -123,7 +129,9 @@ def load_public(path: Path, *, option: str = "key") -> Key:
     value = files.parse(data, limit=MAX_KEY_BYTES, what=str(path))
     allowed = {"keyid", "keytype", "scheme", "keyval", HOLDER}
     if not isinstance(value, dict) or not allowed - {HOLDER} <= set(value) <= allowed:
-        raise InputError(f"{path} is not a public key: it needs {', '.join(sorted(allowed))} and nothing else", key=option)
+        raise InputError(
+            f"{path} is not a public key: it needs {', '.join(sorted(allowed))} and nothing else", key=option
+        )
     return check_public(value.pop("keyid"), value, f"{path}")
 
 
@@ -132,7 +140,9 @@ def check_public(keyid: Any, value: dict[str, Any], what: str) -> Key:
     keyval = value.get("keyval")
     public = keyval.get("public") if isinstance(keyval, dict) and set(keyval) == {"public"} else None
     if value.get("keytype") != "ed25519" or value.get("scheme") != "ed25519":
-        raise InputError(f"{what}: only ed25519 keys are used here, not {value.get('keytype')}", key="keytype")
+        raise InputError(
+            f"{what}: only ed25519 keys are used here, not {value.get('keytype')}", key="keytype"
+        )
     if not isinstance(public, str) or not _PUBLIC_HEX.fullmatch(public):
         raise InputError(f"{what}: keyval.public is not 64 hex digits", key="keyval.public")
     holder = value.get(HOLDER)
@@ -197,7 +207,9 @@ def _private(path: Path, passphrase: bytes) -> Ed25519PrivateKey:
     try:
         private = serialization.load_pem_private_key(data, passphrase)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise InputError(f"{path} does not open: the passphrase is wrong or the file is damaged", key="--key") from None
+        raise InputError(
+            f"{path} does not open: the passphrase is wrong or the file is damaged", key="--key"
+        ) from None
     if not isinstance(private, Ed25519PrivateKey):
         raise InputError(f"{path} is not an Ed25519 key", key="--key")
     return private

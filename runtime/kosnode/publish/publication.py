@@ -1,7 +1,8 @@
-"""From signed documents to what clients see: snapshot, timestamp, the safe order of writing, and copies on mirrors.
+"""From signed documents to what clients see: snapshot, timestamp, order of writing, copies on mirrors.
 
-Order: files of releases, targets and releases metadata, snapshot, root, timestamp. Until the timestamp is replaced a
-client finds all that the old one leads to, so a run that is interrupted anywhere is finished by running it again.
+Order: files of releases, targets and releases metadata, snapshot, root, timestamp. Until the timestamp is
+replaced a client finds all that the old one leads to, so a run that is interrupted anywhere is finished by
+running it again.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 
 from .. import files
 from ..errors import DamagedError, InputError, RefusedError, TrustError
-from . import keys, metadata
-from .metadata import RELEASES, Staged
+from ..metadata import ISSUED, RELEASES, ROLES, issue_time
+from . import documents, keys
+from .documents import Staged
 from .repository import DAY_S, RELEASE_FOLDERS, Progress, Published, Repository, silent
 
 ALARM_DAYS = 14
@@ -64,7 +66,11 @@ class _Chain:
 
 
 def publish(
-    repository: Repository, passphrase: bytes | None, *, mirror: Path | None = None, progress: Progress = silent
+    repository: Repository,
+    passphrase: bytes | None,
+    *,
+    mirror: Path | None = None,
+    progress: Progress = silent,
 ) -> Publication:
     """Make what is staged visible to clients.
 
@@ -83,13 +89,17 @@ def publish(
     repository.require()
     with repository.locked():
         published = repository.published()
-        pending = {role: staged for role in metadata.OFFLINE_ROLES if (staged := repository.staged(role)) is not None}
+        pending = {
+            role: staged
+            for role in documents.OFFLINE_ROLES
+            if (staged := repository.staged(role)) is not None
+        }
         if mirror is not None:
             _check_mirror(repository, mirror)
         actions: list[str] = []
         if pending or _unfinished(published):
             published, actions = _publish(repository, published, pending, passphrase, progress)
-        for role in metadata.OFFLINE_ROLES:
+        for role in documents.OFFLINE_ROLES:
             repository.unstage(role)
         if published.releases is None or published.timestamp is None:
             raise DamagedError(f"{repository.path} has nothing to publish")
@@ -106,7 +116,7 @@ def _unfinished(published: Published) -> bool:
         return True
     root = published.root.signed
     return not all(
-        metadata.count(metadata.signers_of(root, role), document).verified
+        documents.count(documents.signers_of(root, role), document).verified
         for role, document in (("timestamp", published.timestamp), ("snapshot", published.snapshot))
     )
 
@@ -124,7 +134,9 @@ def _publish(
     _require_files(repository, chain.releases)
     signer = _online_signer(repository, chain.root, passphrase)
     snapshot = _next_snapshot(repository, published, chain, set(pending), signer)
-    timestamp = _next_timestamp(repository, published, _meta_file(snapshot.signed.version, snapshot.to_bytes()), signer)
+    timestamp = _next_timestamp(
+        repository, published, _meta_file(snapshot.signed.version, snapshot.to_bytes()), signer
+    )
 
     actions = [f"{role} {staged.document.signed.version} published" for role, staged in pending.items()]
     for name in _move_files(repository, _roots(chain.releases)):
@@ -142,43 +154,45 @@ def _publish(
 
 
 def _chain(published: Published, pending: Mapping[str, Metadata[Any]]) -> _Chain:
-    documents = {role: pending.get(role) or published.of(role) for role in metadata.OFFLINE_ROLES}
-    for role, document in documents.items():
+    found: dict[str, Metadata[Any]] = {}
+    for role in documents.OFFLINE_ROLES:
+        document = pending.get(role) or published.of(role)
         if document is None:
             raise DamagedError(f"there is no {role} metadata, neither staged nor published")
-    chain = _Chain(**{role: deepcopy(document) for role, document in documents.items() if document is not None})
+        found[role] = deepcopy(document)
+    chain = _Chain(**found)
     for role in ("targets", RELEASES):
         if role in pending:
             # A signature of somebody who may not sign any more would do no harm, and tell nobody anything.
-            document: Metadata[Any] = getattr(chain, role)
+            own: Metadata[Any] = getattr(chain, role)
             known = _signers(chain, role).keys
-            document.signatures = {keyid: made for keyid, made in document.signatures.items() if keyid in known}
+            own.signatures = {keyid: made for keyid, made in own.signatures.items() if keyid in known}
     return chain
 
 
-def _signers(chain: _Chain, role: str) -> metadata.Signers:
-    return metadata.signers_of(chain.targets.signed if role == RELEASES else chain.root.signed, role)
+def _signers(chain: _Chain, role: str) -> documents.Signers:
+    return documents.signers_of(chain.targets.signed if role == RELEASES else chain.root.signed, role)
 
 
 def _require_quorums(pending: Mapping[str, Staged], chain: _Chain) -> None:
     results = list(pending["root"].quorums()) if "root" in pending else []
     if "root" not in pending:
-        results.append(("root", metadata.count(metadata.signers_of(chain.root.signed, "root"), chain.root)))
-    results.append(("targets", metadata.count(_signers(chain, "targets"), chain.targets)))
-    results.append((RELEASES, metadata.count(_signers(chain, RELEASES), chain.releases)))
-    missing = [metadata.shortfall(name, result) for name, result in results if not result.verified]
+        results.append(("root", documents.count(documents.signers_of(chain.root.signed, "root"), chain.root)))
+    results.append(("targets", documents.count(_signers(chain, "targets"), chain.targets)))
+    results.append((RELEASES, documents.count(_signers(chain, RELEASES), chain.releases)))
+    missing = [documents.shortfall(name, result) for name, result in results if not result.verified]
     if missing:
         raise TrustError("; ".join(missing), key=missing[0].split()[0])
 
 
 def _require_valid(chain: _Chain, now: datetime) -> None:
-    for role in metadata.OFFLINE_ROLES:
-        metadata.require_unexpired(getattr(chain, role), role, now, TrustError)
+    for role in documents.OFFLINE_ROLES:
+        documents.require_unexpired(getattr(chain, role), role, now, TrustError)
 
 
 def _require_files(repository: Repository, releases: Metadata[Targets]) -> None:
     for path, target in releases.signed.targets.items():
-        root, custom = metadata.root_of(path), metadata.custom_of(target)
+        root, custom = documents.root_of(path), documents.custom_of(target)
         for name, size in release_files(root, target.length, custom).items():
             found = repository.find("releases", name)
             if found is None:
@@ -187,7 +201,7 @@ def _require_files(repository: Repository, releases: Metadata[Targets]) -> None:
                 raise DamagedError(f"{found} has {found.stat().st_size} bytes, signed are {size}")
 
 
-def release_files(root: str, length: int, custom: metadata.Custom) -> dict[str, int]:
+def release_files(root: str, length: int, custom: documents.Custom) -> dict[str, int]:
     """Return the files of a release below `releases/` and the bytes of each (docs/architecture.md, Mirror).
 
     Args:
@@ -195,7 +209,9 @@ def release_files(root: str, length: int, custom: metadata.Custom) -> dict[str, 
         length: bytes of the manifest.
         custom: what the signed target says.
     """
-    parts = {archive_name(root, index, len(custom.archive)): size for index, size in enumerate(custom.archive)}
+    parts = {
+        archive_name(root, index, len(custom.archive)): size for index, size in enumerate(custom.archive)
+    }
     return {f"{root}.json": length, f"{root}.json.zst": custom.manifest, **parts}
 
 
@@ -212,10 +228,14 @@ def patch_name(old: str, root: str, index: int, count: int) -> str:
 def _online_signer(repository: Repository, root: Metadata[Root], passphrase: bytes | None) -> CryptoSigner:
     (keyid,) = root.signed.roles["timestamp"].keyids
     if passphrase is None:
-        raise InputError("the online key is needed to publish: name the file of its passphrase", key="--passphrase-file")
+        raise InputError(
+            "the online key is needed to publish: name the file of its passphrase", key="--passphrase-file"
+        )
     signer = keys.load_signer(repository.online_key(keyid), passphrase)
     if signer.public_key.keyid != keyid:
-        raise DamagedError(f"{repository.online_key(keyid)} is another key than root {root.signed.version} names")
+        raise DamagedError(
+            f"{repository.online_key(keyid)} is another key than root {root.signed.version} names"
+        )
     return signer
 
 
@@ -228,7 +248,9 @@ def _next_snapshot(
         version = document.signed.version
         public = repository.metadata_dir / f"{version}.{role}.json"
         # What is public already is hashed as it is there, whatever wrote it.
-        meta[f"{role}.json"] = _meta_file(version, document.to_bytes() if role in pending else public.read_bytes())
+        meta[f"{role}.json"] = _meta_file(
+            version, document.to_bytes() if role in pending else public.read_bytes()
+        )
     version = 1 if published.snapshot is None else published.snapshot.signed.version + 1
     snapshot = Metadata(Snapshot(version, expires=repository.expiry("snapshot"), meta=meta))
     snapshot.sign(signer)
@@ -245,11 +267,11 @@ def _next_timestamp(
     now, version = repository.now(), 1
     issued = now
     if published.timestamp is not None:
-        before = metadata.parse_time(str(published.timestamp.signed.unrecognized_fields.get(metadata.ISSUED)))
+        before = issue_time(published.timestamp.signed)
         if now + timedelta(seconds=CLOCK_SLACK_S) < before:
             raise InputError(
-                f"the clock says {metadata.time_text(now)}, the last timestamp was issued at "
-                f"{metadata.time_text(before)}: set the clock",
+                f"the clock says {documents.time_text(now)}, the last timestamp was issued at "
+                f"{documents.time_text(before)}: set the clock",
                 key="clock",
             )
         issued, version = max(now, before), published.timestamp.signed.version + 1
@@ -259,7 +281,7 @@ def _next_timestamp(
             version,
             expires=expires,
             snapshot_meta=snapshot_meta,
-            unrecognized_fields={metadata.ISSUED: metadata.time_text(issued)},
+            unrecognized_fields={ISSUED: documents.time_text(issued)},
         )
     )
     timestamp.sign(signer)
@@ -267,7 +289,7 @@ def _next_timestamp(
 
 
 def _meta_file(version: int, data: bytes) -> MetaFile:
-    return MetaFile.from_data(version, data, [metadata.HASH])
+    return MetaFile.from_data(version, data, [documents.HASH])
 
 
 def _write(repository: Repository, role: str, document: Metadata[Any]) -> None:
@@ -295,13 +317,11 @@ def _root_in(folder: str, name: str) -> str | None:
 
 
 def _roots(releases: Metadata[Targets]) -> set[str]:
-    return {metadata.root_of(path) for path in releases.signed.targets}
+    return {documents.root_of(path) for path in releases.signed.targets}
 
 
 def _versions(published: Published) -> dict[str, int]:
-    return {
-        role: document.signed.version for role in metadata.ROLES if (document := published.of(role)) is not None
-    }
+    return {role: document.signed.version for role in ROLES if (document := published.of(role)) is not None}
 
 
 def prune_staged(repository: Repository, keep: set[str]) -> None:
@@ -314,7 +334,9 @@ def _prune(base: Path, keep: set[str]) -> list[str]:
     for folder in RELEASE_FOLDERS:
         for path in sorted((base / folder).iterdir()):
             root = _root_in(folder, path.name)
-            left_over = path.name.startswith(".") and _root_in(folder, path.name[1:].rpartition(".")[0]) is not None
+            left_over = (
+                path.name.startswith(".") and _root_in(folder, path.name[1:].rpartition(".")[0]) is not None
+            )
             if left_over or (root is not None and root not in keep):
                 path.unlink()
                 removed.append(f"removed {folder}/{path.name}")
@@ -388,8 +410,8 @@ def renew_timestamp(
         copied = copy_to(repository, mirror, progress) if mirror is not None else 0
         alarms = [
             f"{role} {getattr(chain, role).signed.version} expires at "
-            f"{metadata.time_text(getattr(chain, role).signed.expires)}: stage and sign a new one (`repo renew`)"
-            for role in metadata.OFFLINE_ROLES
+            f"{documents.time_text(getattr(chain, role).signed.expires)}: renew and sign it"
+            for role in documents.OFFLINE_ROLES
             if getattr(chain, role).signed.expires - now < timedelta(seconds=alarm_days * DAY_S)
         ]
         return Renewal(Publication(_versions(done), timestamp.signed.expires, actions, copied), alarms)
@@ -411,7 +433,7 @@ def _check_mirror(repository: Repository, mirror: Path) -> None:
         if mirror.exists() and {entry.name for entry in mirror.iterdir()} - {"metadata", *RELEASE_FOLDERS}:
             raise InputError(f"{mirror} is neither empty nor a mirror", key="--to")
         return
-    theirs = metadata.parse(timestamp.read_bytes(), "timestamp", str(timestamp)).signed.version
+    theirs = documents.parse(timestamp.read_bytes(), "timestamp", str(timestamp)).signed.version
     ours = repository.published().timestamp
     first = mirror / "metadata" / "1.root.json"
     own_first = repository.metadata_dir / "1.root.json"
@@ -419,7 +441,8 @@ def _check_mirror(repository: Repository, mirror: Path) -> None:
         raise RefusedError(f"{mirror} is the mirror of another repository", key="--to")
     if theirs > ours.signed.version:
         raise RefusedError(
-            f"{mirror} has timestamp {theirs}, this repository has {ours.signed.version}: is it an old copy?", key="--to"
+            f"{mirror} has timestamp {theirs}, this repository has {ours.signed.version}: is it an old copy?",
+            key="--to",
         )
 
 

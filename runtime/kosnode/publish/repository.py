@@ -25,8 +25,9 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from .. import files
 from ..errors import BusyError, DamagedError, InputError
-from . import metadata
-from .metadata import RELEASES, Signers, Staged
+from ..metadata import RELEASES, ROLES
+from . import documents
+from .documents import Signers, Staged
 
 Progress = Callable[[str], None]
 
@@ -61,8 +62,8 @@ class Config:
 
     def check(self) -> Config:
         """Return it, or raise InputError naming the value that breaks a rule."""
-        if set(self.expires_s) != set(metadata.ROLES) or not all(_is_integer(s) for s in self.expires_s.values()):
-            raise InputError(f"expires_s needs whole seconds for {', '.join(metadata.ROLES)}", key="expires_s")
+        if set(self.expires_s) != set(ROLES) or not all(_is_integer(s) for s in self.expires_s.values()):
+            raise InputError(f"expires_s needs whole seconds for {', '.join(ROLES)}", key="expires_s")
         if not _is_integer(self.patches) or not 0 <= self.patches <= 100:
             raise InputError(f"patches is {self.patches}, it must be 0 to 100", key="patches")
         if not _is_integer(self.level) or self.level not in LEVELS:
@@ -127,7 +128,7 @@ class Repository:
         InputError: on use, where the folder is not a repository.
     """
 
-    def __init__(self, path: Path, now: Callable[[], datetime] = metadata.utc_now) -> None:
+    def __init__(self, path: Path, now: Callable[[], datetime] = documents.utc_now) -> None:
         self.path = path
         self.now = now
 
@@ -160,9 +161,13 @@ class Repository:
         try:
             value = files.read_json(self.config_path, limit=64 * 1024)
         except (FileNotFoundError, NotADirectoryError):
-            raise InputError(f"{self.path} is not a repository (no config.json): see `repo init`", key="REPO") from None
+            raise InputError(
+                f"{self.path} is not a repository (no config.json): see `repo init`", key="REPO"
+            ) from None
         if not isinstance(value, dict) or set(value) != {"format", "expires_s", "patches", "level"}:
-            raise InputError(f"{self.config_path} needs format, expires_s, patches and level", key="config.json")
+            raise InputError(
+                f"{self.config_path} needs format, expires_s, patches and level", key="config.json"
+            )
         if value.pop("format") != 1 or not isinstance(value["expires_s"], dict):
             raise InputError(f"{self.config_path} has an unknown format", key="format")
         return Config(**value).check()
@@ -205,7 +210,9 @@ class Repository:
         )
         versions = {name: meta.version for name, meta in snapshot.signed.meta.items()}
         if set(versions) != {"targets.json", f"{RELEASES}.json"}:
-            raise DamagedError(f"{self.metadata_dir}: snapshot {snapshot.signed.version} lists {sorted(versions)}")
+            raise DamagedError(
+                f"{self.metadata_dir}: snapshot {snapshot.signed.version} lists {sorted(versions)}"
+            )
         return Published(
             root,
             timestamp,
@@ -223,7 +230,7 @@ class Repository:
             data = path.read_bytes()
         except FileNotFoundError:
             raise DamagedError(f"{path} is missing although another document leads to it") from None
-        return metadata.parse(data, role, str(path))
+        return documents.parse(data, role, str(path))
 
     # What waits for signatures
 
@@ -238,7 +245,7 @@ class Repository:
         return found[0] if found else None
 
     def staged(self, role: str) -> Staged | None:
-        """Return the document of a role that waits for signatures, judged by the repository's own delegations.
+        """Return the document of a role that waits for signatures, judged by the repository's delegations.
 
         What an interrupted publication has made public already does not wait any more.
 
@@ -248,7 +255,7 @@ class Repository:
         path = self.staged_path(role)
         if path is None:
             return None
-        portable = metadata.parse_staged(path.read_bytes(), str(path))
+        portable = documents.parse_staged(path.read_bytes(), str(path))
         if portable.role != role:
             raise DamagedError(f"{path} holds {portable.role}")
         published, version = self.published().of(role), portable.document.signed.version
@@ -269,10 +276,10 @@ class Repository:
     def signers(self, role: str) -> Signers:
         """Return who may sign an offline role once everything that is staged is published."""
         delegator = "targets" if role == RELEASES else "root"
-        return metadata.signers_of(self.effective(delegator).signed, role)
+        return documents.signers_of(self.effective(delegator).signed, role)
 
     def draft(self, role: str) -> Any:
-        """Return a copy of the signed part to change: the staged one, else the published one with the next version."""
+        """Return a copy to change: of the staged signed part, else of the published one as next version."""
         staged = self.staged(role)
         if staged is not None:
             signed = deepcopy(staged.document.signed)
@@ -289,21 +296,21 @@ class Repository:
     def stage(self, role: str, signed: Any, *, renew: bool = False) -> Change:
         """Put the next version of a document where holders sign it.
 
-        A draft with the same contents keeps its signatures. A draft that came back to what is published goes away.
+        A draft with the same contents keeps its signatures; one that came back to what is public goes away.
 
         Args:
             role: an offline role.
             signed: its signed part, from `draft`.
             renew: stage it although nothing but version and expiry differ from what is staged or published.
         """
-        metadata.check(signed, role, f"the new {role}")
+        documents.check(signed, role, f"the new {role}")
         old = self.staged(role)
         dropped = 0 if old is None else len(old.document.signatures)
         published = self.published().of(role)
         if not renew:
-            if old is not None and metadata.same_contents(old.document.signed, signed):
+            if old is not None and documents.same_contents(old.document.signed, signed):
                 return Change(False, 0, old)
-            if published is not None and metadata.same_contents(published.signed, signed):
+            if published is not None and documents.same_contents(published.signed, signed):
                 self.unstage(role)
                 return Change(old is not None, dropped, None)
         staged = self._judged(role, Metadata(signed))
@@ -312,7 +319,9 @@ class Repository:
 
     def write_staged(self, staged: Staged) -> None:
         """Write a document that waits for signatures, durably."""
-        name = f"{staged.document.signed.version}.root.json" if staged.role == "root" else f"{staged.role}.json"
+        name = (
+            f"{staged.document.signed.version}.root.json" if staged.role == "root" else f"{staged.role}.json"
+        )
         old = self.staged_path(staged.role)
         files.write_durable(self.staged_dir / name, staged.to_bytes())
         if old is not None and old.name != name:
@@ -326,15 +335,15 @@ class Repository:
             files.fsync_directory(self.staged_dir)
 
     def refresh_contexts(self) -> None:
-        """Write the staged files again where who may sign them has changed since (root and targets delegate)."""
-        for role in metadata.OFFLINE_ROLES:
+        """Write the staged files again where root or targets have changed who may sign them."""
+        for role in documents.OFFLINE_ROLES:
             path, staged = self.staged_path(role), self.staged(role)
             if path is not None and staged is not None and path.read_bytes() != staged.to_bytes():
                 self.write_staged(staged)
 
     def _judged(self, role: str, document: Metadata[Any]) -> Staged:
         previous = self.published().of(role)
-        signers = metadata.signers_of(document.signed, "root") if role == "root" else self.signers(role)
+        signers = documents.signers_of(document.signed, "root") if role == "root" else self.signers(role)
         return Staged(role, document, previous, signers)
 
     # Files of releases
@@ -354,7 +363,7 @@ class Repository:
 
     @contextmanager
     def work(self) -> Iterator[Path]:
-        """Give a scratch directory on the repository's own file system, and remove it and older ones afterwards."""
+        """Give a scratch directory on the repository's own file system, and remove it and older ones."""
         for stale in self.staged_dir.glob(f"{WORK_PREFIX}*"):
             shutil.rmtree(stale)
         path = self.staged_dir / f"{WORK_PREFIX}{os.getpid()}"

@@ -1,6 +1,7 @@
 """What a holder of a key does: see what is to be signed, sign it, and bring the signature back.
 
-Signing needs one portable file from `staged/` and the key, nothing else, so it works on a machine without a network.
+Signing needs one portable file from `staged/` and the key, nothing else, so it works on a machine without a
+network.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from tuf.api.metadata import Key, Metadata, Root, Targets
 
 from .. import files
 from ..errors import InputError, RefusedError, TrustError
-from . import keys, metadata
-from .metadata import RELEASES, Signers, Staged
+from ..metadata import RELEASES
+from . import documents, keys
+from .documents import Signers, Staged
 from .repository import Repository
 
 
@@ -80,7 +82,7 @@ def open_file(path: Path, role: str | None = None) -> Signed:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}", key="FILE") from None
-    staged = metadata.parse_staged(data, str(path))
+    staged = documents.parse_staged(data, str(path))
     if role is not None and staged.role != role:
         raise InputError(f"{path} holds {staged.role}, not {role}", key="--role")
     return Signed(path, staged)
@@ -115,10 +117,15 @@ def _sign(opened: Signed, key_path: Path, passphrase: bytes) -> Signed:
     known = eligible(staged)
     if keyid not in known:
         names = ", ".join(sorted(keys.holder_of(key) for key in known.values()))
-        raise TrustError(f"{key_path} (key id {keyid[:12]}) may not sign {staged.role}; those who may: {names}", key="--key")
+        raise TrustError(
+            f"{key_path} (key id {keyid[:12]}) may not sign {staged.role}; those who may: {names}",
+            key="--key",
+        )
     holder = keys.holder_of(known[keyid])
     if keyid in valid_signatures(staged.document, known):
-        raise RefusedError(f"{holder} has signed this {staged.role} already: one key counts once", key="--key")
+        raise RefusedError(
+            f"{holder} has signed this {staged.role} already: one key counts once", key="--key"
+        )
     staged.document.sign(signer, append=True)
     files.write_durable(opened.path, staged.to_bytes())
     return Signed(opened.path, staged, holder)
@@ -143,8 +150,8 @@ def merge(repository: Repository, path: Path) -> tuple[Signed, list[str]]:
         ours = here.staged
         if theirs.document.signed_bytes != ours.document.signed_bytes:
             raise TrustError(
-                f"{path} is not the {ours.role} {ours.document.signed.version} that waits here: it was changed, or "
-                "this one was after the copy was made",
+                f"{path} is not the {ours.role} {ours.document.signed.version} that waits here: it was "
+                "changed, or this one was after the copy was made",
                 key="FILE",
             )
         known = eligible(ours)
@@ -152,7 +159,9 @@ def merge(repository: Repository, path: Path) -> tuple[Signed, list[str]]:
         valid = valid_signatures(theirs.document, known)
         wrong = sorted(set(offered) - set(valid))
         if wrong:
-            raise TrustError(f"{path} has a signature that does not count: key id {wrong[0][:12]}", key="FILE")
+            raise TrustError(
+                f"{path} has a signature that does not count: key id {wrong[0][:12]}", key="FILE"
+            )
         new = [keyid for keyid in valid if keyid not in valid_signatures(ours.document, known)]
         for keyid in new:
             ours.document.signatures[keyid] = offered[keyid]
@@ -162,16 +171,16 @@ def merge(repository: Repository, path: Path) -> tuple[Signed, list[str]]:
 
 
 def eligible(staged: Staged) -> dict[str, Key]:
-    """Return the keys whose signatures count for a document: for root those of the old version and of the new one."""
+    """Return the keys whose signatures count: for root those of the old version and of the new one."""
     known = dict(staged.signers.keys)
     if staged.role == "root" and staged.previous is not None:
-        known = {**metadata.signers_of(staged.previous.signed, "root").keys, **known}
+        known = {**documents.signers_of(staged.previous.signed, "root").keys, **known}
     return known
 
 
 def valid_signatures(document: Metadata[Any], known: Mapping[str, Key]) -> list[str]:
     """Return the key ids of `known` whose signatures on `document` are valid."""
-    return list(metadata.count(Signers(known, 1), document).signed) if known else []
+    return list(documents.count(Signers(known, 1), document).signed) if known else []
 
 
 def _previous_signers(staged: Staged) -> list[str]:
@@ -185,19 +194,21 @@ def _previous_signers(staged: Staged) -> list[str]:
 def describe(document: Metadata[Any], role: str) -> dict[str, Any]:
     """Return all that a signature on a document says, for people and for comparison."""
     signed = document.signed
-    value: dict[str, Any] = {"expires": metadata.time_text(signed.expires)}
+    value: dict[str, Any] = {"expires": documents.time_text(signed.expires)}
     if role == "root":
         value["roles"] = {name: _who(signed, name) for name in sorted(signed.roles)}
     elif role == "targets":
         value["roles"] = {RELEASES: _who(signed, RELEASES)}
     else:
-        value["floor"] = signed.unrecognized_fields[metadata.FLOOR]
-        value["releases"] = {metadata.root_of(path): _release(signed, path) for path in sorted(signed.targets)}
+        value["floor"] = signed.unrecognized_fields[documents.FLOOR]
+        value["releases"] = {
+            documents.root_of(path): _release(signed, path) for path in sorted(signed.targets)
+        }
     return value
 
 
 def _who(signed: Root | Targets, role: str) -> dict[str, Any]:
-    signers = metadata.signers_of(signed, role)
+    signers = documents.signers_of(signed, role)
     return {
         "threshold": signers.threshold,
         "keys": {keyid: keys.holder_of(key) for keyid, key in sorted(signers.keys.items())},
@@ -206,7 +217,11 @@ def _who(signed: Root | Targets, role: str) -> dict[str, Any]:
 
 def _release(signed: Targets, path: str) -> dict[str, Any]:
     target = signed.targets[path]
-    return {**metadata.custom_of(target).to_dict(), "length": target.length, metadata.HASH: target.hashes[metadata.HASH]}
+    return {
+        **documents.custom_of(target).to_dict(),
+        "length": target.length,
+        documents.HASH: target.hashes[documents.HASH],
+    }
 
 
 def changes(staged: Staged) -> list[str]:
@@ -250,12 +265,15 @@ def _release_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
     lines = []
     for root in sorted(set(before) | set(now)):
-        old, new = before.get(root), now.get(root)
-        if old is None:
-            lines.append(f"+ {title(root, new)} in {', '.join(new['channels']) or 'no channel'}")
-        elif new is None:
-            lines.append(f"- {title(root, old)}")
-        elif old != new:
-            differing = ", ".join(f"{key} {old[key]} -> {new[key]}" for key in sorted(new) if old[key] != new[key])
+        if root not in before:
+            channels = ", ".join(now[root]["channels"]) or "no channel"
+            lines.append(f"+ {title(root, now[root])} in {channels}")
+        elif root not in now:
+            lines.append(f"- {title(root, before[root])}")
+        elif before[root] != now[root]:
+            old, new = before[root], now[root]
+            differing = ", ".join(
+                f"{key} {old[key]} -> {new[key]}" for key in sorted(new) if old[key] != new[key]
+            )
             lines.append(f"~ {title(root, new)}: {differing}")
     return lines

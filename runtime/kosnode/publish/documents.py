@@ -26,14 +26,12 @@ from tuf.api.metadata import (
 
 from .. import files
 from ..errors import InputError, KosError
+from ..metadata import RELEASES, TIME
 from . import keys
 
-RELEASES = "releases"
 RELEASES_PATH = "releases/*"
 OFFLINE_ROLES = ("root", "targets", RELEASES)
-ROLES = (*OFFLINE_ROLES, "snapshot", "timestamp")
 FLOOR = "x-kos-security-floor"
-ISSUED = "x-kos-issued"
 CONTEXT = "x-kos-context"
 HASH = "sha3_256"
 MAX_METADATA_BYTES = 5_000_000  # what python-tuf's client takes for targets metadata
@@ -68,12 +66,7 @@ def utc_now() -> datetime:
 
 def time_text(moment: datetime) -> str:
     """Return a time as TUF writes it (RFC 3339, UTC, whole seconds)."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def parse_time(text: str) -> datetime:
-    """Read what `time_text` wrote; raises ValueError for anything else."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    return moment.strftime(TIME)
 
 
 def parse(data: bytes, role: str, what: str) -> Metadata[Any]:
@@ -81,7 +74,7 @@ def parse(data: bytes, role: str, what: str) -> Metadata[Any]:
 
     Args:
         data: the file.
-        role: one of `ROLES`.
+        role: one of `kosnode.metadata.ROLES`.
         what: how the file is called in messages.
 
     Raises:
@@ -106,8 +99,8 @@ def from_value(value: Any, role: str, what: str) -> Metadata[Any]:
 def check(signed: Any, role: str, what: str) -> None:
     """Check the rules that this project adds to TUF's own.
 
-    A key has the key id of its contents (else one key could count twice). `targets` only delegates, `releases` only
-    lists manifests with one hash, so a signature of one of them never serves as the other.
+    A key has the key id of its contents (else one key could count twice). `targets` only delegates,
+    `releases` only lists manifests with one hash, so a signature of one never serves as the other.
 
     Raises:
         InputError: naming the file and the rule.
@@ -115,7 +108,9 @@ def check(signed: Any, role: str, what: str) -> None:
     if role == "root":
         _check_keys(signed.keys, what)
         if signed.consistent_snapshot is not True:
-            raise InputError(f"{what} is not of a repository with consistent snapshots", key="consistent_snapshot")
+            raise InputError(
+                f"{what} is not of a repository with consistent snapshots", key="consistent_snapshot"
+            )
     elif role == "targets":
         delegations = signed.delegations
         if signed.targets or delegations is None or set(delegations.roles or {}) != {RELEASES}:
@@ -191,9 +186,13 @@ def custom_of(target: TargetFile, what: str = RELEASES) -> Custom:
     value = target.custom
     names = set(Custom.__dataclass_fields__)
     if not isinstance(value, dict) or set(value) != names:
-        raise InputError(f"{what}: custom of {target.path} needs exactly {', '.join(sorted(names))}", key="custom")
+        raise InputError(
+            f"{what}: custom of {target.path} needs exactly {', '.join(sorted(names))}", key="custom"
+        )
     texts = all(isinstance(value[key], str) for key in ("name", "version", "arch"))
-    channels = isinstance(value["channels"], list) and all(isinstance(item, str) for item in value["channels"])
+    channels = isinstance(value["channels"], list) and all(
+        isinstance(item, str) for item in value["channels"]
+    )
     sizes = isinstance(value["archive"], list) and all(_is_size(item) for item in value["archive"])
     if not (texts and channels and sizes and _is_size(value["manifest"]) and _is_size(value["unpacked"])):
         raise InputError(f"{what}: custom of {target.path} has a value of the wrong kind", key="custom")
@@ -239,11 +238,11 @@ def same_contents(one: Any, other: Any) -> bool:
 
 @dataclass(frozen=True)
 class Staged:
-    """A document on its way from hand to hand: the metadata and, unsigned beside it, what a signer needs to see.
+    """A document on its way from hand to hand: the metadata and, unsigned, what a signer needs to see.
 
-    The file is TUF metadata with one more top-level key (`x-kos-context`) that holds the previous published version
-    and, for roles that another document delegates, their keys and threshold. Nothing in the context is trusted by the
-    repository: it judges signatures by its own delegations.
+    The file is TUF metadata with one more top-level key (`x-kos-context`) that holds the previous published
+    version and, for roles that another document delegates, their keys and threshold. The repository trusts
+    nothing in the context: it judges signatures by its own delegations.
 
     Args:
         role: `root`, `targets` or `releases`.
@@ -258,7 +257,7 @@ class Staged:
     signers: Signers
 
     def quorums(self) -> list[tuple[str, VerificationResult]]:
-        """Return for each quorum that must sign its name and who has; root needs the old one and the new one."""
+        """Return each quorum that must sign, named, and who has; root needs the old one and the new one."""
         if self.role == "root" and self.previous is not None:
             old, new = self.previous.signed, self.document.signed
             return [
@@ -305,7 +304,9 @@ def parse_staged(data: bytes, what: str) -> Staged:
     if context["previous"] is not None:
         previous = from_value(context["previous"], role, f"{what}, previous version")
         if document.signed.version != previous.signed.version + 1:
-            raise InputError(f"{what}: version {document.signed.version} follows {previous.signed.version}", key="version")
+            raise InputError(
+                f"{what}: version {document.signed.version} follows {previous.signed.version}", key="version"
+            )
     if role == "root":
         return Staged(role, document, previous, signers_of(document.signed, "root"))
     try:
@@ -314,7 +315,9 @@ def parse_staged(data: bytes, what: str) -> Staged:
         raise InputError(f"{what}: keys is not an object of keys", key="keys") from None
     threshold = context["threshold"]
     if not isinstance(threshold, int) or isinstance(threshold, bool) or not 1 <= threshold <= len(by_id):
-        raise InputError(f"{what}: threshold {threshold} of {len(by_id)} keys is not possible", key="threshold")
+        raise InputError(
+            f"{what}: threshold {threshold} of {len(by_id)} keys is not possible", key="threshold"
+        )
     return Staged(role, document, previous, Signers(by_id, threshold))
 
 
@@ -322,6 +325,7 @@ def require_unexpired(document: Metadata[Any], role: str, now: datetime, error: 
     """Raise `error` where a document has expired, saying when."""
     if document.signed.is_expired(now):
         raise error(
-            f"{role} {document.signed.version} expired at {time_text(document.signed.expires)}: stage and sign a new one",
+            f"{role} {document.signed.version} expired at {time_text(document.signed.expires)}: "
+            "stage and sign a new one",
             key=role,
         )
