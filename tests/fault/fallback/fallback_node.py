@@ -1,8 +1,7 @@
-"""A node in a directory for `fallback`: slots, a trial, state, and a systemctl that only writes down its calls."""
+"""A node in a directory for `fallback`: slots, a trial, state, and a systemctl that only notes its calls."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -142,4 +141,4 @@ def tool(name: str) -> str:
 def point(link: Path, target: str) -> None:
     """Make `link` point to `target`, whatever it was."""
     link.unlink(missing_ok=True)
-    os.symlink(target, link)
+    link.symlink_to(target)

@@ -1,7 +1,7 @@
 """Runs a command and kills it, with all its children, at its Nth change to the file system.
 
-strace counts an injected fault for each process apart, and so cannot say "the fifth rename of the whole script".
-This does: one counter over all processes, and at the Nth change nothing of the tree lives on, as in a power cut.
+strace counts an injected fault for each process apart, and so cannot say "the fifth rename of the whole
+script". This does: one counter over all processes, and at the Nth change nothing of the tree lives on.
 """
 
 from __future__ import annotations
