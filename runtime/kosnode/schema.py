@@ -123,7 +123,9 @@ def _refuse(error: fastjsonschema.JsonSchemaValueException, where: str, base: st
         missing = next(name for name in definition["required"] if name not in error.value)
         refuse(where, join(key, missing), "is missing")
     rule = _rule(str(error.rule), error.rule_definition, definition)
-    refuse(where, key, rule + _shown(error.value, definition))
+    # Of a list or mapping it says something only that it is one where something else was asked for.
+    tells = error.rule == "type" or not isinstance(error.value, (list, dict))
+    refuse(where, key, rule + (_shown(error.value, definition) if tells else ""))
 
 
 def _rule(rule: str, value: Any, definition: dict[str, Any]) -> str:

@@ -16,8 +16,8 @@ from .schema import join, refuse
 DEFAULT_USER = "kos"
 DEFAULT_CHECK_TIMEOUT_S = 5
 DEFAULT_START_TIMEOUT_S = 60
-# `kos-NAME.service` of these belongs to the engine.
-RESERVED_IDS = re.compile(r"boot|deadman|fallback|recover|watch|migrate(-.*)?")
+# The engine has a `kos-NAME.service` of these, or means something else by them.
+RESERVED_IDS = re.compile(r"boot|deadman|fallback|recover|release|watch|migrate(-.*)?")
 # An operator's account may ask for a patch; a unit that runs as it could, too.
 RESERVED_USERS = frozenset({"root", "kosops"})
 
@@ -197,7 +197,7 @@ def validate(document: Mapping[str, Any], where: str) -> Unit:
     if kind != "native":
         refuse(where, "format", f"format {kind} is not supported by this version; native is")
     if RESERVED_IDS.fullmatch(document["id"]):
-        refuse(where, "id", f"{document['id']} is the name of a service of the engine")
+        refuse(where, "id", f"{document['id']} is a name that the engine uses itself")
     files = tuple(document.get("files", ()))
     for index, path in enumerate(files):
         _check_relative(path, where, f"files[{index}]")
