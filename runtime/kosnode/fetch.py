@@ -295,12 +295,12 @@ class HttpMirror(Mirror):
         """Turn what the network library raises into words of ours."""
         try:
             yield
-        except urllib3.exceptions.TimeoutError:
-            raise FetchError(self.url, f"{path} stalled: nothing for {self.limits.timeout_s:g} s") from None
         except urllib3.exceptions.SSLError as error:
             raise FetchError(self.url, f"TLS failed: {_last(error)}") from None
-        except urllib3.exceptions.NewConnectionError as error:
+        except urllib3.exceptions.ConnectTimeoutError as error:
             raise FetchError(self.url, f"cannot connect: {_last(error)}") from None
+        except urllib3.exceptions.TimeoutError:
+            raise FetchError(self.url, f"{path} stalled: nothing for {self.limits.timeout_s:g} s") from None
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise FetchError(self.url, f"{path} broke off: {_last(error)}") from None
 

@@ -22,19 +22,12 @@ from types import TracebackType
 Conduct = Callable[["Exchange"], None]
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a client asked: path below the mirror, offset of its Range (0 without), header, bytes of body sent."""
-
-    path: str
-    offset: int
-    header: dict[str, str]
-    sent: int
-
-
 @dataclass
 class Exchange:
-    """One request and the means to answer it as one likes."""
+    """One request and the means to answer it as one likes.
+
+    `path` is below the mirror, `offset` where the Range begins (0 without), `sent` the bytes of body.
+    """
 
     path: str
     header: dict[str, str]
@@ -57,8 +50,8 @@ class Exchange:
         self.connection.sendall(text.encode())
 
     def body(self, data: bytes) -> None:
+        self.sent += len(data)  # before the client can have seen it
         self.connection.sendall(data)
-        self.sent += len(data)
 
     def serve(self, content: bytes | None, *, ranges: bool = True) -> None:
         """Answer as an honest server of static files that holds `content`."""
@@ -211,7 +204,9 @@ def wrong_range(exchange: Exchange) -> None:
     """Answer a range with another one."""
     content = exchange.content() or b""
     exchange.head(
-        206, f"Content-Range: bytes 1-{len(content) - 1}/{len(content)}", f"Content-Length: {len(content) - 1}"
+        206,
+        f"Content-Range: bytes 1-{len(content) - 1}/{len(content)}",
+        f"Content-Length: {len(content) - 1}",
     )
     exchange.body(content[1:])
 
@@ -247,7 +242,7 @@ class HostileMirror:
 
     def __init__(self, directory: Path, tls: Path | None = None) -> None:
         self.directory = directory
-        self.requests: list[Request] = []
+        self.requests: list[Exchange] = []
         self._conducts: list[tuple[re.Pattern[str], Conduct]] = []
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -265,7 +260,7 @@ class HostileMirror:
         """Be honest again."""
         self._conducts.clear()
 
-    def asked(self, pattern: str) -> list[Request]:
+    def asked(self, pattern: str) -> list[Exchange]:
         """Return the requests whose path matches `pattern` in full."""
         return [request for request in self.requests if re.fullmatch(pattern, request.path)]
 
@@ -321,10 +316,8 @@ class HostileMirror:
         path = first.split(" ")[1].lstrip("/")
         exchange = Exchange(path, header, connection, self.directory, self._over)
         conduct = next((conduct for pattern, conduct in self._conducts if pattern.fullmatch(path)), honest)
-        try:
-            conduct(exchange)
-        finally:
-            self.requests.append(Request(path, exchange.offset, header, exchange.sent))
+        self.requests.append(exchange)
+        conduct(exchange)
 
 
 def _server_context(pem: Path) -> ssl.SSLContext:
