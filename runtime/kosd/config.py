@@ -46,9 +46,10 @@ class Config:
                 "observe.stale_after_s: must be larger than observe.every_s, else every sample is stale; "
                 f"it is {observe['stale_after_s']}"
             )
+        known = _identity(Path(full["paths"]["node"]))
         return cls(
-            node=full["node"]["name"] or socket.gethostname(),
-            zone=full["node"]["zone"],
+            node=full["node"]["name"] or known.get("node") or socket.gethostname(),
+            zone=full["node"]["zone"] or known.get("zone"),
             listen_host=full["listen"]["host"],
             listen_port=full["listen"]["port"],
             log_level=full["log"]["level"],
@@ -102,6 +103,14 @@ def reload(path: Path, last_good: Path, now: Config) -> Loaded:
     _remember(document, last_good)
     waiting = tuple(name for name in AT_START_ONLY if getattr(config, name) != getattr(now, name))
     return Loaded(replace(config, **{name: getattr(now, name) for name in waiting}), None, waiting)
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    """Reads the node's name and zone, a courtesy to readers that the daemon can do without."""
+    try:
+        return documents.read(path, "node.schema.json")
+    except documents.DocumentError:
+        return {}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The command `kosd`: takes no arguments, everything is in the environment and the configuration."""
+"""The command `kosd`: takes no arguments, everything is in the environment and the configuration.
+
+KOSD_CONFIG names the configuration, else KOS_UNIT_CONFIG, which the engine sets for each unit.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def main(tree: Path) -> int:
         print("kosd takes no arguments; see KOSD_CONFIG and docs/reference/kosd.md", file=sys.stderr)
         return EX_USAGE
     notifier = notify.take_environment()
-    path = Path(os.environ.get("KOSD_CONFIG") or config.DEFAULT_PATH)
+    path = Path(os.environ.get("KOSD_CONFIG") or os.environ.get("KOS_UNIT_CONFIG") or config.DEFAULT_PATH)
     # systemd may name several state directories; ours is the first.
     state = Path(os.environ.get("STATE_DIRECTORY", "").split(":")[0] or DEFAULT_STATE)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,19 @@ def test_a_value_that_may_be_a_secret_is_not_repeated(tmp_path: Path) -> None:
         load(path, tmp_path / "good.json")
 
     assert "hunter2" not in str(caught.value)
+
+
+def test_name_and_zone_come_from_the_nodes_own_configuration_unless_they_are_given(tmp_path: Path) -> None:
+    path = tmp_path / "node.json"
+    path.write_text('{"format": 1, "node": "node-b2", "zone": "b"}')
+
+    taken = Config.from_document({"paths": {"node": str(path)}})
+    given = Config.from_document({"paths": {"node": str(path)}, "node": {"name": "other"}})
+    alone = Config.from_document({"paths": {"node": str(tmp_path / "none.json")}})
+
+    assert (taken.node, taken.zone) == ("node-b2", "b")
+    assert (given.node, given.zone) == ("other", "b")
+    assert (alone.node, alone.zone) == (socket.gethostname(), None)
 
 
 def test_a_reload_of_a_wrong_file_keeps_what_is_in_force(node: Node) -> None:

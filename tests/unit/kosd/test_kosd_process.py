@@ -244,6 +244,21 @@ def test_a_wrong_configuration_at_the_first_start_is_one_message_and_exit_code_7
     assert json.loads(line)["msg"] == f"{node.config_path}: listen.prt: unknown key; did you mean port?"
 
 
+def test_the_engines_configuration_for_the_unit_is_read_where_none_is_named(tree: Path, node: Node) -> None:
+    node.config_path.write_text('{"log": {"level": "loud"}}')
+    environment = {"KOS_UNIT_CONFIG": str(node.config_path), "STATE_DIRECTORY": str(node.state)}
+    ended = subprocess.run(
+        [sys.executable, "-ISB", tree / "bin/kosd"],
+        env=environment,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert ended.returncode == 78
+    assert "log.level: must be one of" in ended.stdout.decode()
+
+
 def test_a_port_that_is_taken_is_an_error_and_no_ready(running: Running, tree: Path) -> None:
     environment = {
         "PATH": os.environ["PATH"],
