@@ -84,8 +84,9 @@ install_packages() {
     fi
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a apt-get install --yes --quiet=2 \
         --no-install-recommends --option DPkg::Lock::Timeout=900 --option Dpkg::Use-Pty=0 "${missing[@]}" \
-        >build/setup-packages.log 9>&- ||
-        die "apt-get could not install them; build/setup-packages.log has what it said"
+        >build/setup-packages.log 2>&1 9>&- ||
+        die "apt-get could not install them; build/setup-packages.log has all that it said, and its end is:" \
+            "$(tail --lines=5 build/setup-packages.log)"
 }
 
 make_venv() {
