@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Makes the node bundle: kosctl's code and its pinned pure-Python wheels in one archive, the same bytes every time.
+"""Makes the node bundle: kosctl's code and its pinned pure-Python wheels, the same bytes every time.
 
     python tools/bundle.py [--output roles/bootstrap/files] [--wheels build/wheels]
 
-The archive is what role bootstrap unpacks to /opt/kos/VERSION. Its version is that of kosnode and a short hash
-of what is in it, so an engine that changed is another directory on a node. Beside it stands `kosctl.json` with
-the version, the name of the file and its SHA-256.
+The archive is what role bootstrap unpacks to /opt/kos/VERSION. Its version is that of kosnode and a short
+hash of what is in it, so an engine that changed is another directory on a node. Beside it stands `kosctl.json`
+with the version, the name of the file and its SHA-256.
 """
 
 from __future__ import annotations
@@ -172,9 +172,10 @@ def engine_version(package: Path) -> str:
         BundleError: there is none.
     """
     for statement in ast.parse((package / "__init__.py").read_text()).body:
-        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
-            if any(isinstance(name, ast.Name) and name.id == "__version__" for name in statement.targets):
-                return str(statement.value.value)
+        if not (isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)):
+            continue
+        if any(isinstance(name, ast.Name) and name.id == "__version__" for name in statement.targets):
+            return str(statement.value.value)
     raise BundleError(f"{package}/__init__.py has no __version__")
 
 
@@ -212,7 +213,9 @@ def make(package: Path, wheels: list[Path], output: Path) -> dict[str, str]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Make the node bundle, reproducibly.")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "roles/bootstrap/files")
-    parser.add_argument("--wheels", type=Path, default=REPOSITORY / "build/wheels", help="where wheels are kept")
+    parser.add_argument(
+        "--wheels", type=Path, default=REPOSITORY / "build/wheels", help="where wheels are kept"
+    )
     options = parser.parse_args(arguments)
     try:
         wheels = download(REPOSITORY / "requirements/node.txt", options.wheels)

@@ -14,7 +14,11 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 
 from ansible_collections.kos.fleet.plugins.module_utils import _kosctl
 from ansible_collections.kos.fleet.plugins.plugin_utils import _evidence, _trial
-from ansible_collections.kos.fleet.plugins.plugin_utils._node import NodeAction, as_result, refuse_unknown_variables
+from ansible_collections.kos.fleet.plugins.plugin_utils._node import (
+    NodeAction,
+    as_result,
+    refuse_unknown_variables,
+)
 
 ARGUMENTS: dict[str, t.Any] = {
     "state": {"type": "str", "choices": ["present", "staged", "confirmed", "absent"], "default": "confirmed"},
@@ -80,7 +84,9 @@ class ActionModule(NodeAction):
             slots = answer.result.get("slots") or []
             wanted = self._args["release"]
             found = [slot for slot in slots if wanted in (slot.get("root"), slot.get("version"))]
-            actions = [f"remove slot {slot['root']}" for slot in found if slot.get("role") in (None, "", "spare")]
+            actions = [
+                f"remove slot {slot['root']}" for slot in found if slot.get("role") in (None, "", "spare")
+            ]
             return {"changed": bool(actions), "actions": actions, "outcome": "planned"}
         answer = self.ask("gc", {"release": self._args["release"]})
         return {**as_result(answer), "outcome": "absent" if answer.ok else None}
@@ -117,7 +123,12 @@ class ActionModule(NodeAction):
         answer = self.ask("stage", self._wish)
         if not answer.ok:
             return as_result(answer)
-        return {**self._of_stage(answer), "changed": answer.changed, "outcome": "staged", "actions": answer.actions}
+        return {
+            **self._of_stage(answer),
+            "changed": answer.changed,
+            "outcome": "staged",
+            "actions": answer.actions,
+        }
 
     def _confirmed(self) -> dict[str, t.Any]:
         staged = self.ask("stage", self._wish)
@@ -142,7 +153,12 @@ class ActionModule(NodeAction):
             return {**result, **as_result(activated)}
         if not activated.result.get("token"):
             actions = [*staged.actions, *activated.actions]
-            return {**result, "changed": activated.changed or staged.changed, "outcome": "present", "actions": actions}
+            return {
+                **result,
+                "changed": activated.changed or staged.changed,
+                "outcome": "present",
+                "actions": actions,
+            }
         ending = _trial.Trial(
             activated.result, self._ask_patiently, self.fresh, patience=self._args["timeout"], say=self._say
         ).finish()

@@ -17,7 +17,12 @@ INPUT, REFUSED, NOT_FOUND, BUSY = 2, 3, 4, 5
 REVERTED, REVERTED_UNHEALTHY, UNHEALTHY, FINDINGS = 8, 9, 11, 12
 
 # sudo and the shell say in such words that the account may not ask; kosctl never does.
-_NOT_ALLOWED = ("a password is required", "is not allowed to", "is not in the sudoers", "not allowed to execute")
+_NOT_ALLOWED = (
+    "a password is required",
+    "is not allowed to",
+    "is not in the sudoers",
+    "not allowed to execute",
+)
 
 
 class AnswerError(Exception):
@@ -36,10 +41,10 @@ class Answer:
     ok: bool
     exit: int
     changed: bool = False
-    actions: t.List[str] = field(default_factory=list)
-    result: t.Dict[str, t.Any] = field(default_factory=dict)
-    error: t.Optional[t.Dict[str, t.Any]] = None
-    status: t.Optional[t.Dict[str, t.Any]] = None
+    actions: list[str] = field(default_factory=list)
+    result: dict[str, t.Any] = field(default_factory=dict)
+    error: dict[str, t.Any] | None = None
+    status: dict[str, t.Any] | None = None
 
     @property
     def message(self) -> str:
@@ -47,7 +52,7 @@ class Answer:
         return str((self.error or {}).get("message") or "")
 
     @property
-    def kind(self) -> t.Optional[str]:
+    def kind(self) -> str | None:
         return (self.error or {}).get("kind")
 
     @property
@@ -59,12 +64,12 @@ class Answer:
 def command() -> str:
     """Return the shell command that answers one request: as root directly, else by the one line in sudoers."""
     return (
-        f'[ -x {PROGRAM} ] || exit {NOT_INSTALLED}; '
+        f"[ -x {PROGRAM} ] || exit {NOT_INSTALLED}; "
         f'if [ "$(id -u)" = 0 ]; then {PROGRAM} operate; else sudo -n {PROGRAM} operate; fi'
     )
 
 
-def request(verb: str, options: t.Optional[t.Mapping[str, t.Any]] = None) -> bytes:
+def request(verb: str, options: t.Mapping[str, t.Any] | None = None) -> bytes:
     """Return the request for `kosctl operate`; options that are None are left out."""
     given = {key: value for key, value in (options or {}).items() if value is not None}
     return json.dumps({"format": 1, "verb": verb, "options": given}, sort_keys=True).encode("utf-8")
@@ -97,7 +102,7 @@ def parse(verb: str, rc: int, stdout: str, stderr: str) -> Answer:
     )
 
 
-def node_state(status: t.Optional[t.Mapping[str, t.Any]]) -> str:
+def node_state(status: t.Mapping[str, t.Any] | None) -> str:
     """Return in one sentence what the node runs now."""
     if not status:
         return "the node's state is not known"
@@ -116,7 +121,7 @@ def node_state(status: t.Optional[t.Mapping[str, t.Any]]) -> str:
     return f"the node runs {running}, confirmed"
 
 
-def failure(answer: Answer) -> t.Dict[str, t.Any]:
+def failure(answer: Answer) -> dict[str, t.Any]:
     """Return the fields of a failed task: one message that says what is wrong and what state the node is in now."""
     message = answer.message or f"kosctl {answer.verb} ended with exit code {answer.exit} and said nothing"
     key = (answer.error or {}).get("key")
@@ -133,7 +138,7 @@ def failure(answer: Answer) -> t.Dict[str, t.Any]:
     }
 
 
-def _release(current: t.Optional[t.Mapping[str, t.Any]]) -> str:
+def _release(current: t.Mapping[str, t.Any] | None) -> str:
     if not current:
         return "no release"
     return f"{current.get('name')} {current.get('version')}"

@@ -26,7 +26,9 @@ class NodeAction(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
-    def ask(self, verb: str, options: t.Mapping[str, t.Any] | None = None, *, secret: bool = False) -> _kosctl.Answer:
+    def ask(
+        self, verb: str, options: t.Mapping[str, t.Any] | None = None, *, secret: bool = False
+    ) -> _kosctl.Answer:
         """Ask kosctl on the node.
 
         Args:

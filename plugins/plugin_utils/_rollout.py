@@ -96,7 +96,9 @@ def zones(groups: Mapping[str, Iterable[str]], nodes: Sequence[str]) -> dict[str
     if problems:
         raise PlanError(f"each node has to be in exactly one group zone_*: {'; '.join(problems)}")
     return {
-        zone: members for zone in sorted(by_zone) if (members := [node for node in nodes if found[node] == [zone]])
+        zone: members
+        for zone in sorted(by_zone)
+        if (members := [node for node in nodes if found[node] == [zone]])
     }
 
 
@@ -133,7 +135,11 @@ def waves(
         size = _size(batch, len(by_zone[zone]))
         chunks = [tuple(rest[start : start + size]) for start in range(0, len(rest), size)]
         for index, chunk in enumerate(chunks, start=1):
-            plan.append(Wave(f"zone {zone}" if len(chunks) == 1 else f"zone {zone} {index}/{len(chunks)}", zone, chunk))
+            plan.append(
+                Wave(
+                    f"zone {zone}" if len(chunks) == 1 else f"zone {zone} {index}/{len(chunks)}", zone, chunk
+                )
+            )
     return plan
 
 

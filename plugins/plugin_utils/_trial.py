@@ -112,7 +112,9 @@ class Trial:
                 self._quietly("recover")
                 limbo_since = self._clock()
             self._sleep(POLL_S)
-        return Ending("unreachable", f"the node could not be asked until well past the deadline: {lost or 'no ending'}")
+        return Ending(
+            "unreachable", f"the node could not be asked until well past the deadline: {lost or 'no ending'}"
+        )
 
     def _step(self, trial: Mapping[str, t.Any]) -> Ending | None:
         if not trial.get("baked") or trial.get("health") != "healthy":

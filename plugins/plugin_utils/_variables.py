@@ -14,7 +14,9 @@ import yaml
 
 def role_variables(role: Path) -> set[str]:
     """Return the names of all options of all entry points in a role's `meta/argument_specs.yml`."""
-    specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+    specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))[
+        "argument_specs"
+    ]
     return {name for entry in specs.values() for name in entry.get("options") or {}}
 
 

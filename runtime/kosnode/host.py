@@ -1,8 +1,8 @@
-"""What bootstrap makes of a host: accounts, folders, configuration, trust root, engine, boot units; and how it goes away.
+"""What bootstrap makes of a host (accounts, folders, configuration, trust, engine, units), and how it goes away.
 
 A host is described by one JSON spec (docs/architecture.md, `kosctl host apply`). From it comes a list of
-resources in the order in which they are needed. Each says what it would change and makes it so; everything that
-can be wrong with the spec is said before the first of them is touched.
+resources in the order in which they are needed. Each says what it would change and makes it so; everything
+that can be wrong with the spec is said before the first of them is touched.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ from typing import Any, Protocol
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 
-from . import files
+from . import config, files, render
 from .errors import BusyError, InputError, KosError, RefusedError, TrustError
 from .paths import NodePaths
+from .systemd import RealSystemd, Systemd
+from .unit import Unit, validate
 
 SERVICE_ACCOUNT = "kos"
 OPERATOR_ACCOUNT = "kosops"
@@ -43,7 +45,17 @@ MAX_SPEC_BYTES = 32 * 1024 * 1024
 MAX_ROOT_BYTES = 512 * 1024
 
 _SECTIONS = {
-    *("format", "engine", "node", "conf", "trust_root", "replace_trust_root", "operator", "accounts", "units"),
+    *(
+        "format",
+        "engine",
+        "node",
+        "conf",
+        "trust_root",
+        "replace_trust_root",
+        "operator",
+        "accounts",
+        "units",
+    ),
 }
 _ENGINE = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,63}")
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
@@ -53,8 +65,9 @@ _KEY = re.compile(
     r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)"
     r" [A-Za-z0-9+/]{40,}={0,3}( [^\x00-\x1f\x7f]*)?"
 )
+# Role mirror's own service is no part of a node.
+_NOT_OURS = ("kos-mirror.service",)
 _SECRET_NAME = re.compile(r"(?i)(password|passwd|passphrase|secret|token|private|credential|api_?key)")
-_OPTIONAL = ("governance_id", "tribe", "zone", "class")
 
 TARGET = """\
 # Everything of kOS that runs on this host; the generator adds the units of the current release.
@@ -136,6 +149,7 @@ class System:
 
     def __init__(self, paths: NodePaths) -> None:
         self.paths = paths
+        self.systemd: Systemd = RealSystemd()
 
     @property
     def live(self) -> bool:
@@ -150,9 +164,13 @@ class System:
             raise KosError(f"`{' '.join(argv)}` failed: {words}")
         return done.stdout
 
-    def ok(self, argv: Sequence[str]) -> bool:
-        """Run a command that answers yes or no."""
-        return subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL).returncode == 0
+    def running(self) -> list[str]:
+        """Return the units of kOS that systemd has started, those that are made on the fly included."""
+        states = "--state=active,activating,failed,reloading"
+        patterns = ["kos-*.service", "kos-*.timer", "kos.target"]
+        listed = self.run(["systemctl", "list-units", "--no-legend", "--plain", states, *patterns])
+        names = [line.split()[0] for line in listed.splitlines() if line.strip()]
+        return [name for name in names if name not in _NOT_OURS]
 
     def account(self, name: str) -> Account | None:
         """Return the account of that name, of the host or of the image below the node's root."""
@@ -227,9 +245,38 @@ class User:
         if system.account(self.name) is None:
             # '*' bars passwords and, unlike '!', does not lock keys out where sshd runs without PAM.
             kind = ["--system", "--user-group", "--no-create-home", "--password", "*"]
+            if self.name not in (SERVICE_ACCOUNT, OPERATOR_ACCOUNT):
+                kind += ["--groups", SERVICE_ACCOUNT]  # it may read the configuration of units
             system.run(["useradd", *system.prefix(), *kind, *same])
         else:
             system.run(["usermod", *system.prefix(), "--home", self.home, "--shell", self.shell, self.name])
+
+
+@dataclass(frozen=True)
+class NoUser:
+    """An account that is not to be there, nor its group."""
+
+    name: str
+
+    def plan(self, system: System) -> list[Change]:
+        return [Change(f"remove account {self.name}")] if system.account(self.name) else []
+
+    def apply(self, system: System) -> None:
+        system.run(["userdel", *system.prefix(), self.name])
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """No unit of ours runs."""
+
+    def plan(self, system: System) -> list[Change]:
+        names = system.running()
+        return [Change(f"stop {', '.join(names)}")] if names else []
+
+    def apply(self, system: System) -> None:
+        names = system.running()
+        system.systemd.stop([name for name in names if name.endswith((".timer", ".target"))])
+        system.systemd.stop([name for name in names if not name.endswith((".timer", ".target"))])
 
 
 @dataclass(frozen=True)
@@ -254,7 +301,9 @@ class Owned:
     def give(self, path: Path, system: System) -> None:
         ids = self.ids(system)
         if ids is None:
-            raise KosError(f"account {self.user} or group {self.group} is not there; {path} cannot be given to it")
+            raise KosError(
+                f"account {self.user} or group {self.group} is not there; {path} cannot be given to it"
+            )
         system.chown(path, *ids)
         path.chmod(self.mode)
 
@@ -337,7 +386,7 @@ class Link:
     target: str
 
     def plan(self, system: System) -> list[Change]:
-        before = os.readlink(self.path) if self.path.is_symlink() else None
+        before = str(self.path.readlink()) if self.path.is_symlink() else None
         if before == self.target:
             return []
         return [Change(f"link {self.path} to {self.target}", str(self.path), before or "", self.target)]
@@ -431,7 +480,8 @@ class NodeUnit:
     """An agent that this node adds to its release (S15)."""
 
     name: str
-    unit: dict[str, Any]
+    unit: Unit
+    document: dict[str, Any]
     contents: dict[str, tuple[bytes, int]] = field(default_factory=dict)
 
 
@@ -514,7 +564,7 @@ def check_root(data: bytes, *, known: Sequence[bytes], now: datetime.datetime, r
             if candidate.signed.version >= trusted.signed.version:
                 return
     raise RefusedError(
-        "is not this fleet's: none of the roots that this node trusts has signed it, or it is older than they are; "
+        "is not this fleet's: none of the roots that this node trusts has signed it, or it is older than they; "
         "say bootstrap_replace_trust_root if the node is to change its fleet",
         key="trust_root",
     )
@@ -539,9 +589,9 @@ def resources(spec: Spec, paths: NodePaths, *, shell: Path, kept_engine: str | N
         wanted += _operator_files(spec.operator_keys, paths)
     if spec.trust_root is not None:
         wanted.append(File(paths.pinned_root, spec.trust_root))
-        if spec.replace_trust_root and paths.pinned_root.is_file():
-            if paths.pinned_root.read_bytes() != spec.trust_root:
-                wanted.append(Empty(paths.trust))
+        pinned = paths.pinned_root.read_bytes() if paths.pinned_root.is_file() else spec.trust_root
+        if spec.replace_trust_root and pinned != spec.trust_root:
+            wanted.append(Empty(paths.trust))
     configuration = Owned("root", SERVICE_ACCOUNT, 0o640)
     for name, layer in sorted((spec.conf or {}).items()):
         wanted.append(File(paths.conf_d / name, _pretty(layer), configuration))
@@ -565,7 +615,10 @@ def _accounts_and_folders(paths: NodePaths) -> list[Resource]:
         *(Directory(path) for path in (paths.opt, paths.etc, paths.pinned_root.parent, paths.units_d)),
         *(Directory(path, service) for path in (paths.conf_d, paths.unit_config)),
         *(Directory(path) for path in (paths.var, paths.releases, paths.state, paths.journal.parent)),
-        *(Directory(path, private) for path in (paths.state_before, paths.evidence, paths.fetch, paths.trust)),
+        *(
+            Directory(path, private)
+            for path in (paths.state_before, paths.evidence, paths.fetch, paths.trust)
+        ),
         Directory(paths.audit.parent, Owned(mode=0o750)),
         Directory(home, operator),
         Directory(home / ".ssh", Owned("root", OPERATOR_ACCOUNT, 0o750)),
@@ -614,12 +667,12 @@ def _unit_files(unit: NodeUnit, paths: NodePaths) -> list[Resource]:
     wanted: list[Resource] = [Directory(folder)]
     keep = {"unit.json"}
     for inside, (data, mode) in sorted(unit.contents.items()):
-        parents = [parent for parent in Path(inside).parents if parent != Path(".")]
+        parents = [parent for parent in Path(inside).parents if parent != Path()]
         wanted += [Directory(folder / parent) for parent in reversed(parents)]
         wanted.append(File(folder / inside, data, Owned(mode=mode)))
         keep |= {inside, *(str(parent) for parent in parents)}
     wanted += [Gone(path) for path in _extra(folder, keep)]
-    wanted.append(File(folder / "unit.json", files.canonical(unit.unit), Owned(mode=0o444)))
+    wanted.append(File(folder / "unit.json", files.canonical(unit.document), Owned(mode=0o444)))
     return wanted
 
 
@@ -652,36 +705,78 @@ def apply(
     """
     spec = parse_spec(value)
     system = system or System(paths)
-    now = now or datetime.datetime.now(datetime.timezone.utc)
-    shell = shell or engine_shell()
     record = _read_record(paths)
-    _validate(spec, paths, system, now)
+    merged = _validate(spec, paths, system, record, now or datetime.datetime.now(datetime.timezone.utc))
     before = _current_engine(paths)
-    kept = before if before != spec.engine else _previous_engine(paths, spec.engine, record)
-    wanted = resources(spec, paths, shell=shell, kept_engine=kept)
+    kept = before if before != spec.engine else _previous_engine(spec.engine, record)
+    wanted = resources(spec, paths, shell=shell or engine_shell(), kept_engine=kept)
+    wanted += _unit_configuration(merged, paths) if spec.node is not None or spec.conf is not None else []
     wanted += _no_longer_named(spec, record, paths)
-    planned = [(resource, resource.plan(system)) for resource in wanted]
+    planned = [(resource, found) for resource in wanted if (found := resource.plan(system))]
     changes = [change for _resource, found in planned for change in found]
-    after = _after(spec, paths, system, changed=bool(changes))
-    changes += [change for change, _argv in after]
-    result = HostResult(
-        tuple(changes), _unset(spec), spec.engine or before, before if before != spec.engine else None
-    )
+    touched = _touched(spec, record, planned, paths)
+    steps = _steps(touched, planned, merged, paths, system) if system.live else []
+    changes += [Change(step.action) for step in steps]
     if changes and paths.trial.exists():
-        raise BusyError("a trial is running; nothing of the host is changed until it is confirmed or reverted")
+        raise BusyError(
+            "a trial is running; nothing of the host is changed until it is confirmed or reverted"
+        )
+    result = HostResult(
+        tuple(changes),
+        merged.unset if merged else (),
+        spec.engine or before,
+        before if spec.engine not in (None, before) else None,
+    )
     if check or not changes:
         return result
-    for resource, found in planned:
-        if found:
-            resource.apply(system)
-    _write_record(spec, record, kept, paths)
-    for _change, argv in after:
-        system.run(argv)
+    stopped = _entries(paths) if touched.removed else {}
+    _write_record({**record, "pending": [*touched.added, *touched.changed]}, paths)
+    for resource, _found in planned:
+        resource.apply(system)
+    if touched:
+        render.apply_node_units(paths, merged.units if merged else None, taken=_release_units(paths))
+    for step in steps:
+        step.run(system.systemd, {**stopped, **_entries(paths)})
+    _write_record(_recorded(spec, record, kept), paths)
     return result
 
 
+def remove(paths: NodePaths, *, purge: bool, check: bool, system: System | None = None) -> HostResult:
+    """Take everything of kOS off the host.
+
+    Args:
+        paths: where the node is.
+        purge: also the state of units, the evidence and the audit log.
+        check: change nothing.
+        system: the host's commands; a fake in tests.
+
+    Returns:
+        What changed. Nothing, where nothing of kOS was.
+
+    Raises:
+        BusyError: a trial is running.
+        KosError: a unit does not stop, an account cannot be removed.
+    """
+    system = system or System(paths)
+    if paths.trial.exists() and not purge:
+        raise BusyError("a trial is running; end it, or purge the node")
+    record = _read_record(paths)
+    wanted: list[Resource] = [Stopped()] if system.live else []
+    wanted += [Gone(path) for path in _all_paths(paths, purge=purge)]
+    names = (*record["accounts"], OPERATOR_ACCOUNT, SERVICE_ACCOUNT)
+    wanted += [NoUser(name) for name in names]
+    planned = [(resource, found) for resource in wanted if (found := resource.plan(system))]
+    changes = [change for _resource, found in planned for change in found]
+    if not check:
+        for resource, _found in planned:
+            resource.apply(system)
+        if system.live and changes:
+            system.systemd.daemon_reload()
+    return HostResult(tuple(changes))
+
+
 def engine_shell() -> Path:
-    """Return the folder with `fallback` and `generator` of the engine that runs (installed, or in the source)."""
+    """Return the folder with `fallback` and `generator` of the engine that runs, installed or in the source."""
     package = Path(__file__).resolve().parent
     installed = package.parents[1] / "shell"
     return installed if installed.is_dir() else package / "shell"
@@ -691,42 +786,150 @@ def remove_tree(path: Path) -> None:
     """Remove a file, a link or a folder, also one that nobody may write to; durable."""
     if path.is_dir() and not path.is_symlink():
         for folder, _names, _files in os.walk(path):
-            os.chmod(folder, 0o700)
+            Path(folder).chmod(0o700)
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
     files.fsync_directory(path.parent)
 
 
-def _validate(spec: Spec, paths: NodePaths, system: System, now: datetime.datetime) -> None:
+def _validate(
+    spec: Spec, paths: NodePaths, system: System, record: dict[str, Any], now: datetime.datetime
+) -> config.Config | None:
+    """Say all that is wrong with a spec on this host; return the configuration that the node will have."""
     if spec.engine is not None and spec.trust_root is None and not paths.pinned_root.is_file():
         raise InputError("a node without a pinned root of trust needs one", key="trust_root")
     if spec.trust_root is not None:
-        known = [p.read_bytes() for p in (paths.pinned_root, paths.trust / "root.json") if p.is_file()]
+        places = (paths.pinned_root, paths.trust / "metadata/root.json")
+        known = [place.read_bytes() for place in places if place.is_file()]
         check_root(spec.trust_root, known=known, now=now, replace=spec.replace_trust_root)
+    merged = _merged(spec, paths, record)
     allowed = {SERVICE_ACCOUNT, *(spec.accounts or ())}
-    for unit in spec.units or ():
-        user = unit.unit.get("user")
-        if isinstance(user, str) and user not in allowed and system.account(user) is None:
+    for node_unit in spec.units or ():
+        user = node_unit.unit.entry.user
+        if user not in allowed and system.account(user) is None:
             raise InputError(
-                f"account {user!r} does not exist; name it in bootstrap_service_accounts",
-                key=f"units.{unit.name}.user",
+                f"account {user!r} does not exist on this node; name it in bootstrap_service_accounts",
+                key=f"units.{node_unit.name}.entry.user",
             )
+    return merged
 
 
-def _after(spec: Spec, paths: NodePaths, system: System, *, changed: bool) -> list[tuple[Change, list[str]]]:
-    if not system.live:
-        return []
-    steps: list[tuple[Change, list[str]]] = []
-    if changed and (spec.engine is not None or spec.units is not None):
-        steps.append((Change("systemd reads its units again"), ["systemctl", "daemon-reload"]))
-    if spec.engine is not None and not system.ok(["systemctl", "is-active", "--quiet", "kos.target"]):
-        steps.append((Change("start kos.target"), ["systemctl", "start", "kos.target"]))
+def _merged(spec: Spec, paths: NodePaths, record: dict[str, Any]) -> config.Config | None:
+    """Merge node.json and its layers as they will be, before any of them is written."""
+    document: Any = spec.node
+    if document is None:
+        if not paths.node_json.is_file():
+            return None
+        document = files.read_json(paths.node_json)
+    documents: dict[str, Any] = {}
+    if paths.conf_d.is_dir():
+        documents = {path.name: path for path in paths.conf_d.iterdir() if not path.name.startswith(".")}
+    if spec.conf is not None:
+        documents = {name: value for name, value in documents.items() if name not in record["conf"]}
+        documents.update(spec.conf)
+    layers = []
+    for name in sorted(documents):
+        value = documents[name]
+        layer = files.read_json(value) if isinstance(value, Path) else value
+        layers.append(config.parse_layer(layer, str(paths.conf_d / name)))
+    return config.merge(document, layers, where=str(paths.node_json))
+
+
+def _unit_configuration(merged: config.Config | None, paths: NodePaths) -> list[Resource]:
+    """The files in unit.d: all of them come from the merged configuration, so others go away."""
+    settings = {
+        f"{name}.json": unit["config"]
+        for name, unit in (merged.units if merged else {}).items()
+        if "config" in unit
+    }
+    owned = Owned("root", SERVICE_ACCOUNT, 0o640)
+    wanted: list[Resource] = [
+        File(paths.unit_config / name, _pretty(value), owned) for name, value in sorted(settings.items())
+    ]
+    there = sorted(paths.unit_config.iterdir()) if paths.unit_config.is_dir() else []
+    return wanted + [Gone(path) for path in there if path.name not in settings]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Something that systemd is asked to do once the files are as they should be."""
+
+    action: str
+    verb: str
+    units: tuple[str, ...] = ()
+
+    def run(self, systemd: Systemd, entries: dict[str, Any]) -> None:
+        if self.verb == "daemon-reload":
+            systemd.daemon_reload()
+        elif self.verb == "target":
+            systemd.start([render.TARGET])
+        elif self.verb == "reload":
+            systemd.reload([f"kos-{unit}.service" for unit in self.units])
+        elif self.verb == "stop":
+            stop = [entries[unit] for unit in self.units if unit in entries]
+            systemd.stop([name for entry in stop for name in (entry["timer"], entry["service"]) if name])
+        else:
+            start = [render.starts(entries[unit]) for unit in self.units]
+            (systemd.start if self.verb == "start" else systemd.restart)(start)
+
+
+def _touched(
+    spec: Spec, record: dict[str, Any], planned: Sequence[tuple[Resource, list[Change]]], paths: NodePaths
+) -> render.Change:
+    """Which units of the node are new, other than they were (or were left half done), or no longer named."""
+    if spec.units is None:
+        return render.Change()
+    names = {unit.name for unit in spec.units}
+    changed = set(record["pending"])
+    for resource, _found in planned:
+        path = getattr(resource, "path", None)
+        if isinstance(path, Path) and paths.units_d in path.parents:
+            changed.add(path.relative_to(paths.units_d).parts[0])
+    known = set(record["units"])
+    return render.Change(
+        added=tuple(sorted(names - known)),
+        changed=tuple(sorted(changed & names & known)),
+        removed=tuple(sorted(known - names)),
+    )
+
+
+def _steps(
+    touched: render.Change,
+    planned: Sequence[tuple[Resource, list[Change]]],
+    merged: config.Config | None,
+    paths: NodePaths,
+    system: System,
+) -> list[_Step]:
+    changed = [resource.path for resource, _found in planned if isinstance(resource, (File, Link, Gone))]
+    steps = []
+    systemd_files = paths.root / "etc/systemd"
+    if touched or any(systemd_files in path.parents for path in changed):
+        steps.append(_Step("systemd reads its units again", "daemon-reload"))
+    if touched.removed:
+        steps.append(_Step(f"stop {', '.join(touched.removed)}", "stop", touched.removed))
+    if merged is not None and not system.systemd.is_active(render.TARGET):
+        steps.append(_Step("start kos.target", "target"))
+    if touched.added:
+        steps.append(_Step(f"start {', '.join(touched.added)}", "start", touched.added))
+    if touched.changed:
+        steps.append(_Step(f"restart {', '.join(touched.changed)}", "restart", touched.changed))
+    reread = tuple(
+        sorted(path.stem for path in changed if path.parent == paths.unit_config and path.suffix == ".json")
+    )
+    if reread:
+        steps.append(_Step(f"hand their configuration to {', '.join(reread)}", "reload", reread))
     return steps
 
 
-def _unset(spec: Spec) -> tuple[str, ...]:
-    return tuple(key for key in _OPTIONAL if spec.node is not None and spec.node.get(key) is None)
+def _entries(paths: NodePaths) -> dict[str, Any]:
+    listing = paths.node_units / "units.json"
+    return dict(files.read_json(listing)["units"]) if listing.is_file() else {}
+
+
+def _release_units(paths: NodePaths) -> tuple[str, ...]:
+    listing = paths.current / "units.json"
+    return tuple(files.read_json(listing)["units"]) if listing.is_file() else ()
 
 
 def _no_longer_named(spec: Spec, record: dict[str, Any], paths: NodePaths) -> list[Resource]:
@@ -739,19 +942,46 @@ def _no_longer_named(spec: Spec, record: dict[str, Any], paths: NodePaths) -> li
     return gone
 
 
+def _all_paths(paths: NodePaths, *, purge: bool) -> list[Path]:
+    systemd = paths.root / "etc/systemd"
+    kept = {"state", "evidence"}
+    var = [paths.var] if purge else sorted(p for p in _children(paths.var) if p.name not in kept)
+    return [
+        *(systemd / f"system/multi-user.target.wants/{name}" for name in ("kos.target", "kos-boot.service")),
+        *(systemd / f"system/{name}" for name in ("kos.target", "kos-boot.service")),
+        systemd / "system-generators/kos",
+        paths.root / "etc/sudoers.d/kos",
+        paths.root / "etc/tmpfiles.d/kos.conf",
+        *var,
+        *([paths.audit.parent] if purge else []),
+        paths.etc,
+        paths.run,
+        paths.root / OPERATOR_HOME,
+        paths.opt,
+    ]
+
+
+def _children(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
 def _record_path(paths: NodePaths) -> Path:
     return paths.var / "host.json"
 
 
 def _read_record(paths: NodePaths) -> dict[str, Any]:
     """What earlier runs put there: only that is taken away when a spec no longer names it."""
-    empty: dict[str, Any] = {"format": 1, "conf": [], "units": [], "accounts": [], "previous_engine": None}
+    empty: dict[str, Any] = {
+        **{"format": 1, "conf": [], "units": [], "accounts": []},
+        # Units whose files were changed and that were not started again yet: a crash forgets no restart.
+        **{"pending": [], "previous_engine": None},
+    }
     path = _record_path(paths)
     return {**empty, **files.read_json(path)} if path.is_file() else empty
 
 
-def _write_record(spec: Spec, record: dict[str, Any], kept: str | None, paths: NodePaths) -> None:
-    updated = dict(record)
+def _recorded(spec: Spec, record: dict[str, Any], kept: str | None) -> dict[str, Any]:
+    updated = {**record, "pending": []}
     if spec.conf is not None:
         updated["conf"] = sorted(spec.conf)
     if spec.units is not None:
@@ -760,16 +990,22 @@ def _write_record(spec: Spec, record: dict[str, Any], kept: str | None, paths: N
         updated["accounts"] = sorted({*record["accounts"], *spec.accounts})
     if spec.engine is not None:
         updated["previous_engine"] = kept
-    if updated != record or not _record_path(paths).is_file():
-        files.write_durable(_record_path(paths), _pretty(updated))
+    return updated
+
+
+def _write_record(record: dict[str, Any], paths: NodePaths) -> None:
+    path = _record_path(paths)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file() or path.read_bytes() != _pretty(record):
+        files.write_durable(path, _pretty(record))
 
 
 def _current_engine(paths: NodePaths) -> str | None:
     link = paths.opt / "current"
-    return os.readlink(link) if link.is_symlink() else None
+    return str(link.readlink()) if link.is_symlink() else None
 
 
-def _previous_engine(paths: NodePaths, current: str | None, record: dict[str, Any]) -> str | None:
+def _previous_engine(current: str | None, record: dict[str, Any]) -> str | None:
     previous = record["previous_engine"]
     return previous if isinstance(previous, str) and previous != current else None
 
@@ -792,7 +1028,7 @@ def _extra(folder: Path, keep: set[str]) -> Iterator[Path]:
 def _root(data: bytes, key: str) -> Metadata[Root]:
     try:
         return Metadata[Root].from_bytes(data)
-    except Exception as error:  # noqa: BLE001 - tuf raises several kinds for bytes that are not metadata
+    except Exception as error:
         raise TrustError(f"is not metadata of the root role: {error}", key=key) from None
 
 
@@ -806,9 +1042,10 @@ def _conf(value: Any) -> dict[str, dict[str, Any]] | None:
     layers = _object(value, "conf")
     for name, layer in (layers or {}).items():
         if not _CONF.fullmatch(name):
-            raise InputError("must be called NN-name.json: two digits, then lower case letters", key=f"conf.{name}")
-        if _object(layer, f"conf.{name}") is None:
-            raise InputError("must be an object", key=f"conf.{name}")
+            raise InputError(
+                "must be called NN-name.json: two digits, then lower-case letters", key=f"conf.{name}"
+            )
+        config.parse_layer(layer, f"conf.{name}")
     return layers
 
 
@@ -846,19 +1083,34 @@ def _units(value: Any) -> tuple[NodeUnit, ...] | None:
         key = f"units.{name}"
         if not _UNIT.fullmatch(name):
             raise InputError("must be lower-case letters, digits and inner hyphens, at most 48", key=key)
-        if not isinstance(body, dict) or not set(body) <= {"unit", "files"} or not isinstance(body.get("unit"), dict):
+        if (
+            not isinstance(body, dict)
+            or not set(body) <= {"unit", "files"}
+            or not isinstance(body.get("unit"), dict)
+        ):
             raise InputError("must be an object with `unit`, and `files` if it has any", key=key)
         contents = {
             inside: _content(inside, item, f"{key}.files.{inside}")
             for inside, item in (_object(body.get("files"), f"{key}.files") or {}).items()
         }
-        found.append(NodeUnit(name, body["unit"], contents))
+        unit = validate(body["unit"], key)
+        if unit.id != name:
+            raise InputError(
+                f"must be {name}, as the unit is called here; it is {unit.id}", key=f"{key}.unit.id"
+            )
+        found.append(NodeUnit(name, unit, body["unit"], contents))
     return tuple(found)
 
 
 def _content(inside: str, value: Any, key: str) -> tuple[bytes, int]:
     parts = Path(inside).parts
-    if inside.startswith("/") or not parts or ".." in parts or str(Path(inside)) != inside or inside == "unit.json":
+    if (
+        inside.startswith("/")
+        or not parts
+        or ".." in parts
+        or str(Path(inside)) != inside
+        or inside == "unit.json"
+    ):
         raise InputError("must be a relative path that stays in the unit's folder", key=key)
     if not isinstance(value, dict) or not set(value) <= {"mode", "text", "base64"}:
         raise InputError("must be an object with `mode` and either `text` or `base64`", key=key)
@@ -896,7 +1148,9 @@ def _show(data: bytes) -> str:
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: "hidden" if _SECRET_NAME.search(key) and isinstance(item, (str, int)) else _without_secrets(item)
+            key: "hidden"
+            if _SECRET_NAME.search(key) and isinstance(item, (str, int))
+            else _without_secrets(item)
             for key, item in value.items()
         }
     if isinstance(value, list):

@@ -1,0 +1,199 @@
+# Copyright (c) 2026 the kOS Fleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action that makes a host a node: one probe, the bundle only where it is missing, one transaction of kosctl."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from pathlib import Path
+
+from ansible.errors import AnsibleActionFail
+
+from ansible_collections.kos.fleet.plugins.module_utils import _kosctl
+from ansible_collections.kos.fleet.plugins.plugin_utils import _bundle, _host, _rollout
+from ansible_collections.kos.fleet.plugins.plugin_utils._node import NodeAction, refuse_unknown_variables
+
+ARGUMENTS: dict[str, t.Any] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "fleet": {"type": "str"},
+    "node": {"type": "str"},
+    "zone": {"type": "str"},
+    "node_class": {"type": "str"},
+    "release_name": {"type": "str", "default": "kos"},
+    "channel": {"type": "str", "default": "stable"},
+    "mirrors": {"type": "list", "elements": "str"},
+    "policy": {"type": "dict", "default": {}},
+    "governance_id": {"type": "str"},
+    "tribe": {"type": "str"},
+    "unit_settings": {"type": "dict", "default": {}},
+    "conf": {"type": "dict"},
+    "trust_root": {"type": "raw"},
+    "replace_trust_root": {"type": "bool", "default": False},
+    "operator_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+    "service_accounts": {"type": "list", "elements": "str", "default": []},
+    "units": {"type": "list", "elements": "dict"},
+    "bundle": {"type": "str"},
+    "bundle_sha256": {"type": "str"},
+}
+CACHE = Path("build/bundles")
+
+
+class ActionModule(NodeAction):
+    """See the documentation of module kos.fleet.bootstrap."""
+
+    TRANSFERS_FILES = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        super().run(tmp, task_vars)
+        self._vars = task_vars or {}
+        _validation, args = self.validate_argument_spec(ARGUMENTS)
+        refuse_unknown_variables(self._task, self._vars)
+        self._node = str(args["node"] or self._vars.get("inventory_hostname"))
+        if args["state"] == "absent":
+            return self._remove()
+        spec = self._spec(args)
+        bundle = self._bundle(args)
+        spec["engine"] = bundle.version
+        probe = self._probe(bundle.version)
+        missing = probe.missing()
+        if missing:
+            raise AnsibleActionFail(_host.lacks(self._node, missing))
+        if probe.has_engine(bundle.sha256):
+            verb = "host apply --check" if self._task.check_mode else "host apply"
+            program = f"/opt/kos/{bundle.version}/bin/kosctl"
+            result = self._kosctl(program, verb, json.dumps(spec).encode())
+        else:
+            result = self._with_bundle(bundle, spec)
+        return {**result, "arch": probe.arch}
+
+    def _spec(self, args: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        absent = [name for name in ("fleet", "trust_root") if not args[name]]
+        if absent:
+            raise AnsibleActionFail("; ".join(f"bootstrap_{name} is missing" for name in absent))
+        if not args["mirrors"]:
+            raise AnsibleActionFail(
+                "bootstrap_mirrors is empty: a node needs at least one address to fetch from"
+            )
+        node = {
+            "format": 1,
+            "node": self._node,
+            "fleet": args["fleet"],
+            "zone": args["zone"] or self._zone(),
+            "class": args["node_class"],
+            "release": args["release_name"],
+            "channel": args["channel"],
+            "mirrors": list(args["mirrors"]),
+            "policy": dict(args["policy"]),
+            "governance_id": args["governance_id"] or None,
+            "tribe": args["tribe"] or None,
+            "units": dict(args["unit_settings"]),
+        }
+        spec: dict[str, t.Any] = {
+            "format": 1,
+            "node": {key: value for key, value in node.items() if value is not None},
+            "trust_root": self._trust_root(args["trust_root"]),
+            "replace_trust_root": args["replace_trust_root"],
+            "operator": {"keys": list(args["operator_keys"])},
+            "accounts": list(args["service_accounts"]),
+        }
+        if args["conf"] is not None:
+            spec["conf"] = dict(args["conf"])
+        return spec
+
+    def _zone(self) -> str:
+        groups = dict((self._vars.get("groups") or {}).items())
+        try:
+            return next(iter(_rollout.zones(groups, [self._node])))
+        except _rollout.PlanError as error:
+            raise AnsibleActionFail(str(error)) from None
+
+    def _trust_root(self, wish: t.Any) -> str:
+        if isinstance(wish, t.Mapping):
+            return json.dumps(wish)
+        text = str(wish).strip()
+        if text.startswith("{"):
+            return str(wish)
+        path = Path(self._loader.path_dwim(text))
+        if not path.is_file():
+            raise AnsibleActionFail(
+                f"bootstrap_trust_root names {path}, which is not there: it is the root of trust that "
+                "kos.fleet.publish made (root.json)"
+            )
+        return path.read_text(encoding="utf-8")
+
+    def _bundle(self, args: t.Mapping[str, t.Any]) -> _bundle.Bundle:
+        try:
+            if args["bundle"]:
+                return _bundle.named(args["bundle"], args["bundle_sha256"], CACHE)
+            return _bundle.of_collection(Path(__file__).resolve().parents[2] / "roles/bootstrap/files")
+        except _bundle.BundleError as error:
+            raise AnsibleActionFail(str(error)) from None
+
+    def _probe(self, version: str) -> _host.Probe:
+        done = self._low_level_execute_command(_host.script(version), executable="/bin/sh")
+        probe = _host.read(done["stdout"])
+        if not probe.facts.get("uid"):
+            words = (done["stderr"] or done["stdout"]).strip() or "no words"
+            raise AnsibleActionFail(f"{self._node} did not run the probe (exit code {done['rc']}): {words}")
+        if not probe.root:
+            raise AnsibleActionFail(
+                f"{self._node}: bootstrap shapes the host and needs root; set become: true"
+            )
+        return probe
+
+    def _kosctl(self, program: str, words: str, data: bytes | None) -> dict[str, t.Any]:
+        done = self._low_level_execute_command(
+            f"{program} {words} --json", in_data=data, executable="/bin/sh"
+        )
+        try:
+            answer = _kosctl.parse("host", done["rc"], done["stdout"], done["stderr"])
+        except _kosctl.AnswerError as error:
+            raise AnsibleActionFail(str(error)) from None
+        return host_result(answer)
+
+    def _with_bundle(self, bundle: _bundle.Bundle, spec: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, bundle.path.name)
+        self._transfer_file(str(bundle.path), remote)
+        self._fixup_perms2((self._connection._shell.tmpdir, remote))
+        return self._execute_module(
+            module_name="kos.fleet.bootstrap",
+            module_args={
+                "_archive": remote,
+                "_sha256": bundle.sha256,
+                "_version": bundle.version,
+                "_spec": json.dumps(spec),
+            },
+            task_vars=self._vars,
+        )
+
+    def _remove(self) -> dict[str, t.Any]:
+        probe = self._probe("none")
+        if not probe.bootstrapped:
+            return {"changed": False, "actions": []}
+        check = " --check" if self._task.check_mode else ""
+        return self._kosctl(_kosctl.PROGRAM, f"host remove --purge{check}", None)
+
+
+def host_result(answer: _kosctl.Answer) -> dict[str, t.Any]:
+    """Return the task's result for what `kosctl host` answered."""
+    if not answer.ok:
+        return _kosctl.failure(answer)
+    diff = [
+        {
+            "before_header": change["path"],
+            "after_header": change["path"],
+            "before": change["before"],
+            "after": change["after"],
+        }
+        for change in answer.result.get("diff") or []
+    ]
+    return {
+        "changed": answer.changed,
+        "actions": answer.actions,
+        "diff": diff,
+        "unset": answer.result.get("unset") or [],
+        "engine": answer.result.get("engine"),
+        "previous_engine": answer.result.get("previous_engine"),
+    }

@@ -1,0 +1,368 @@
+"""What a host looks like after bootstrap, after bootstrap again, after a bad spec, and after removal."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from host_world import KEY, NOW, FakeSystem, RootKeys, unpack
+
+from kosnode import host
+from kosnode.errors import BusyError, InputError, KosError, RefusedError, TrustError
+from kosnode.paths import NodePaths
+
+UNIT = {"id": "heart", "version": "1.0.0", "tier": 2, "entry": {"command": ["bin/heart"]}}
+HEART = {"unit": UNIT, "files": {"bin/heart": {"mode": "0555", "text": "#!/bin/sh\nsleep 9\n"}}}
+
+
+@pytest.fixture(autouse=True)
+def accounts_of_the_host(monkeypatch: pytest.MonkeyPatch, system: FakeSystem) -> None:
+    """Units are rendered with the accounts of the host below the folder."""
+
+    def user_id(name: str) -> int:
+        found = system.account(name)
+        if found is None:
+            raise KeyError(name)
+        return found.uid
+
+    monkeypatch.setattr("kosnode.render._user_id", user_id)
+
+
+def apply(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path, *, check: bool = False
+) -> host.HostResult:
+    return host.apply(spec, paths, check=check, system=system, shell=shell, now=NOW)
+
+
+def everything(paths: NodePaths) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(paths.root)): (
+            stat.S_IMODE(path.lstat().st_mode),
+            str(path.readlink()).encode()
+            if path.is_symlink()
+            else path.read_bytes()
+            if path.is_file()
+            else b"",
+        )
+        for path in sorted(paths.root.rglob("*"))
+    }
+
+
+def test_a_clean_host_becomes_a_node(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path, fleet: RootKeys
+) -> None:
+    result = apply(spec, paths, system, shell)
+
+    assert result.changed
+    assert (paths.opt / "current").readlink() == Path("1.0.0-aaaaaaaa")
+    assert paths.fallback.read_text().endswith("# fallback\n")
+    assert stat.S_IMODE(paths.fallback.stat().st_mode) == 0o755
+    assert json.loads(paths.pinned_root.read_text()) == fleet.metadata()
+    assert json.loads(paths.node_json.read_text())["node"] == "n1"
+    assert json.loads((paths.unit_config / "kosd.json").read_text()) == {"port": 8470}
+    assert (paths.root / "etc/systemd/system-generators/kos").is_file()
+    assert ("start", "kos.target") in system.systemd.calls
+    operator = system.account("kosops")
+    services = system.account("kos")
+    assert operator is not None
+    assert operator.shell == "/bin/sh"
+    assert services is not None
+    assert services.shell == "/usr/sbin/nologin"
+    assert system.account("scribe") is not None
+
+
+def test_the_second_run_changes_nothing(spec: Any, paths: NodePaths, system: FakeSystem, shell: Path) -> None:
+    apply(spec, paths, system, shell)
+    before = everything(paths)
+    calls = len(system.systemd.calls)
+
+    again = apply(spec, paths, system, shell)
+
+    assert again.actions == []
+    assert everything(paths) == before
+    assert len(system.systemd.calls) == calls
+
+
+def test_check_on_a_clean_host_tells_all_and_touches_nothing(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    before = everything(paths)
+    told = apply(spec, paths, system, shell, check=True)
+
+    assert everything(paths) == before
+    assert told.actions == apply(spec, paths, system, shell).actions
+
+
+def test_the_operator_may_run_one_command_and_cannot_read_what_root_keeps(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    apply(spec, paths, system, shell)
+    sudoers = paths.root / "etc/sudoers.d/kos"
+    rights = [line for line in sudoers.read_text().splitlines() if "NOPASSWD" in line]
+
+    assert rights == ["kosops ALL=(root:root) NOPASSWD: /opt/kos/current/bin/kosctl operate"]
+    assert stat.S_IMODE(sudoers.stat().st_mode) == 0o440
+    keys = paths.root / "var/lib/kosops/.ssh/authorized_keys"
+    assert keys.read_text() == f"restrict,pty {KEY}\n"
+    assert stat.S_IMODE(paths.evidence.stat().st_mode) == 0o700
+
+
+def test_sudoers_that_visudo_refuses_are_never_put_in_place(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    system.refuses.add("visudo")
+
+    with pytest.raises(KosError, match="visudo"):
+        apply(spec, paths, system, shell)
+
+    assert not (paths.root / "etc/sudoers.d/kos").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"nonsense": 1}, "nonsense"),
+        ({"format": 2}, "format"),
+        ({"engine": "../../bin"}, "engine"),
+        ({"operator": {"keys": [f"no-pty {KEY}"]}}, "operator.keys[0]"),
+        ({"operator": {"keys": [f"{KEY}\ncommand=x ssh-rsa AAAA"]}}, "operator.keys[0]"),
+        ({"accounts": ["root"]}, "accounts[0]"),
+        ({"conf": {"site.json": {}}}, "conf.site.json"),
+        ({"units": {"heart": {"unit": {**UNIT, "id": "lung"}}}}, "units.heart.unit.id"),
+        ({"units": {"heart": {**HEART, "files": {"../../x": {"text": "x"}}}}}, "units.heart.files.../../x"),
+        (
+            {"units": {"heart": {"unit": {**UNIT, "entry": {"command": ["x"], "user": "nobody-here"}}}}},
+            "units.heart.entry.user",
+        ),
+    ],
+)
+def test_a_bad_spec_is_refused_by_its_key_before_anything_is_touched(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path, change: dict[str, Any], key: str
+) -> None:
+    before = everything(paths)
+
+    with pytest.raises(InputError) as refused:
+        apply({**spec, **change}, paths, system, shell)
+
+    assert refused.value.key == key
+    assert everything(paths) == before
+
+
+def test_a_layer_that_sets_a_locked_key_is_refused_by_name(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    """S03: overrides with core keys locked."""
+    spec["conf"] = {
+        "10-site.json": {
+            "layer": "organisation",
+            "values": {"policy": {"bake_s": 30}},
+            "locked": ["policy.bake_s"],
+        }
+    }
+    spec["node"]["policy"] = {"bake_s": 5}
+
+    with pytest.raises(InputError, match=r"policy\.bake_s.*is locked by .*10-site\.json"):
+        apply(spec, paths, system, shell)
+    assert not paths.node_json.exists()
+
+
+def test_optional_keys_without_a_value_are_reported_as_unset(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    """S16: the install passes without them."""
+    assert {"governance_id", "tribe"} <= set(apply(spec, paths, system, shell).unset)
+
+
+def test_another_fleets_root_is_refused_without_the_word_and_taken_with_it(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    apply(spec, paths, system, shell)
+    pinned = paths.pinned_root.read_bytes()
+    (paths.trust / "marks").write_text("of the old fleet")
+    spec["trust_root"] = RootKeys().metadata()
+
+    with pytest.raises(RefusedError, match="not this fleet's"):
+        apply(spec, paths, system, shell)
+    assert paths.pinned_root.read_bytes() == pinned
+
+    apply({**spec, "replace_trust_root": True}, paths, system, shell)
+    assert json.loads(paths.pinned_root.read_text()) == spec["trust_root"]
+    assert list(paths.trust.iterdir()) == []
+
+
+def test_a_newer_root_that_the_pinned_one_signed_is_taken(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path, fleet: RootKeys
+) -> None:
+    apply(spec, paths, system, shell)
+    successor = RootKeys()
+    spec["trust_root"] = successor.metadata(version=2, by=fleet)
+
+    apply(spec, paths, system, shell)
+
+    assert json.loads(paths.pinned_root.read_text())["signed"]["version"] == 2
+
+
+def test_a_root_that_expired_or_is_not_signed_is_refused_on_a_clean_host(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path, fleet: RootKeys
+) -> None:
+    for root, words in (
+        (fleet.metadata(days=-1), "expired on 2026-11-20"),
+        ({**fleet.metadata(), "signatures": []}, "not signed"),
+        ({"signed": {}}, "not metadata"),
+    ):
+        with pytest.raises(TrustError, match=words):
+            apply({**spec, "trust_root": root}, paths, system, shell)
+    assert not paths.pinned_root.exists()
+
+
+def test_nothing_is_switched_during_a_trial(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    apply(spec, paths, system, shell)
+    paths.trial.write_text("format=1\n")
+    assert not apply(spec, paths, system, shell).changed
+    newer = unpack(paths, "1.0.0-bbbbbbbb")
+
+    with pytest.raises(BusyError, match="trial"):
+        apply({**spec, "engine": newer}, paths, system, shell)
+
+    assert (paths.opt / "current").readlink() == Path("1.0.0-aaaaaaaa")
+
+
+def test_one_engine_back_is_kept_and_older_ones_go(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    for version in ("1.0.0-aaaaaaaa", "1.0.0-bbbbbbbb", "1.0.0-cccccccc"):
+        if not (paths.opt / version).exists():
+            unpack(paths, version)
+        apply({**spec, "engine": version}, paths, system, shell)
+        assert not apply({**spec, "engine": version}, paths, system, shell).changed
+
+    versions = {path.name for path in paths.opt.iterdir() if path.is_dir() and not path.is_symlink()}
+    assert versions == {"1.0.0-bbbbbbbb", "1.0.0-cccccccc"}
+
+
+def test_an_agent_is_added_changed_and_taken_away_without_touching_others(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    """S15: overrides and extra agents after install."""
+    other = {"unit": {**UNIT, "id": "lung"}, "files": HEART["files"]}
+    apply({**spec, "units": {"lung": other}}, paths, system, shell)
+    lung = (paths.units_d / "lung/unit.json").stat().st_mtime_ns
+    system.systemd.calls.clear()
+
+    added = apply({"format": 1, "units": {"lung": other, "heart": HEART}}, paths, system, shell)
+    assert added.actions[-1] == "start heart"
+    assert system.systemd.calls == [("daemon-reload",), ("start", "kos-heart.service")]
+    assert (paths.node_units / "units/kos-heart.service").is_file()
+
+    system.systemd.calls.clear()
+    changed = {**HEART, "files": {"bin/heart": {"mode": "0555", "text": "#!/bin/sh\nsleep 8\n"}}}
+    apply({"format": 1, "units": {"lung": other, "heart": changed}}, paths, system, shell)
+    assert system.systemd.calls == [("daemon-reload",), ("restart", "kos-heart.service")]
+    assert not apply({"format": 1, "units": {"lung": other, "heart": changed}}, paths, system, shell).changed
+
+    system.systemd.calls.clear()
+    apply({"format": 1, "units": {"lung": other}}, paths, system, shell)
+    assert ("stop", "kos-heart.service") in system.systemd.calls
+    assert not (paths.units_d / "heart").exists()
+    assert (paths.units_d / "lung/unit.json").stat().st_mtime_ns == lung
+
+
+def test_a_restart_that_a_crash_swallowed_is_made_up_for(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = {"format": 1, "units": {"heart": HEART}}
+    apply(spec, paths, system, shell)
+    apply(units, paths, system, shell)
+    units["units"] = {"heart": {**HEART, "files": {"bin/heart": {"mode": "0555", "text": "new"}}}}
+
+    def crash(*_arguments: Any, **_options: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(system.systemd, "restart", crash)
+        with pytest.raises(KeyboardInterrupt):
+            apply(units, paths, system, shell)
+    assert not [call for call in system.systemd.calls if call[0] == "restart"]
+
+    apply(units, paths, system, shell)
+    assert ("restart", "kos-heart.service") in system.systemd.calls
+    assert not apply(units, paths, system, shell).changed
+
+
+def test_a_changed_setting_is_handed_to_the_running_unit(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    apply(spec, paths, system, shell)
+    system.systemd.calls.clear()
+    spec["node"]["units"]["kosd"]["config"]["port"] = 8471
+
+    result = apply(spec, paths, system, shell)
+
+    assert system.systemd.calls == [("reload", "kos-kosd.service")]
+    assert any('"port": 8471' in (change.after or "") for change in result.changes)
+
+
+def test_a_diff_shows_no_secret(spec: Any, paths: NodePaths, system: FakeSystem, shell: Path) -> None:
+    spec["node"]["units"]["kosd"]["config"]["api_token"] = "hunter2"
+
+    shown = json.dumps(apply(spec, paths, system, shell, check=True).as_dict())
+
+    assert "hunter2" not in shown
+    assert "hidden" in shown
+
+
+def test_a_layer_that_somebody_else_put_there_stays_when_ours_go(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    apply(spec, paths, system, shell)
+    theirs = paths.conf_d / "90-local.json"
+    theirs.write_text(json.dumps({"layer": "node", "values": {"tribe": "north"}}))
+
+    apply({**spec, "conf": {}}, paths, system, shell)
+
+    assert [path.name for path in paths.conf_d.iterdir()] == ["90-local.json"]
+
+
+def test_removal_leaves_nothing(spec: Any, paths: NodePaths, system: FakeSystem, shell: Path) -> None:
+    clean = everything(paths)
+    for name in list(clean):
+        if name.startswith("opt"):
+            clean.pop(name)
+    apply(spec, paths, system, shell)
+    (paths.releases / "r").mkdir()
+    (paths.releases / "r").chmod(0o555)
+
+    told = host.remove(paths, purge=True, check=True, system=system)
+    assert paths.etc.exists()
+    done = host.remove(paths, purge=True, check=False, system=system)
+
+    assert told.actions == done.actions
+    left = {name: what for name, what in everything(paths).items() if name not in clean}
+    assert set(left) <= {"opt", "var/log", "run", "etc/systemd/system-generators"} | {
+        "etc/systemd/system/multi-user.target.wants"
+    }
+    assert system.account("kos") is None
+    assert system.account("kosops") is None
+    assert system.account("scribe") is None
+    assert not host.remove(paths, purge=True, check=False, system=system).changed
+
+
+def test_removal_without_purge_keeps_state_evidence_and_audit(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    apply(spec, paths, system, shell)
+    (paths.state / "kosd").mkdir()
+    paths.audit.write_text("{}\n")
+
+    host.remove(paths, purge=False, check=False, system=system)
+
+    assert (paths.state / "kosd").is_dir()
+    assert paths.audit.is_file()
+    assert paths.evidence.is_dir()
+    assert not paths.releases.exists()
+    assert not paths.etc.exists()
