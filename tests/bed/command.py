@@ -38,8 +38,11 @@ def run(
         done = subprocess.run(
             as_root(argv), input=stdin or b"", capture_output=True, timeout=timeout, check=False
         )
-    except FileNotFoundError as error:
-        raise BedError(f"{error.filename} is not installed; `make setup` installs it") from error
+    except OSError as error:
+        raise BedError(
+            f"{error.filename} cannot be run ({error.strerror}); a bed needs root or sudo without a password, "
+            "and what `make setup` installs"
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise BedError(f"{shlex.join(argv)} did not end within {timeout} s") from error
     out, err = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))

@@ -63,7 +63,7 @@ def write(
     Other files in the folder, such as group_vars, are left alone.
     """
     secrets = ssh_folder(folder)
-    secrets.mkdir(parents=True, exist_ok=True)
+    secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
     hosts = list(hosts)
     known = "".join(f"{host.name},{host.address} {host_keys[host.name].public}\n" for host in hosts)
     _replace(secrets / "id_ed25519", login.private, mode=0o600)
