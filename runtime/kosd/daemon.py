@@ -50,6 +50,7 @@ class Daemon:
         self._state = state
         self._probed_s: float | None = None
         self._told: Status | None = None
+        self._first_release = read_release(loaded.config.current)
         restarts = RestartHistory(state / "restarts.json", BOOT_ID.read_text("ascii").strip())
         self.observer = Observer(loaded.config, self.events, restarts, monotonic, ask)
 
@@ -60,22 +61,18 @@ class Daemon:
 
     @property
     def release(self) -> Release:
-        """The release of the last sample, before the first one read from the link."""
+        """The release of the last sample, before the first one that of the start."""
         sample = self.observer.sample
-        return sample.release if sample else read_release(self.loaded.config.current)
+        return sample.release if sample else self._first_release
 
     @property
     def uptime_s(self) -> float:
         return self.monotonic() - self.started_s
 
     def log_context(self) -> dict[str, object]:
-        """What every log line carries; must not read files, it is asked for each line."""
-        sample = self.observer.sample
-        return {
-            "node": self.loaded.config.node,
-            "release": sample.release.root if sample else None,
-            "version": sample.release.version if sample else None,
-        }
+        """What every log line carries."""
+        release = self.release
+        return {"node": self.loaded.config.node, "release": release.root, "version": release.version}
 
     def health(self) -> health.Health:
         return health.evaluate(

@@ -27,7 +27,7 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, object] = {
             "ts": rfc3339(record.created),
             "level": record.levelname.lower(),
-            "event": getattr(record, "event", record.name),
+            "event": getattr(record, "event", "server" if record.name.startswith("uvicorn") else record.name),
             "msg": record.getMessage(),
             **self._context(),
         }

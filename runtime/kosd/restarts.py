@@ -32,11 +32,14 @@ class RestartHistory:
     def note(self, service: str, counter: int, now_s: float) -> int:
         """Takes systemd's counter and returns by how much it rose.
 
-        The first sight of a service is a baseline; a counter that fell was reset by a start.
+        The first sight of a service is a baseline. A counter that fell was reset by somebody who started the
+        service anew, as a revert does: what was before says nothing of what runs now.
         """
         before = self._counters.get(service)
         if before == counter:
             return 0
+        if before is not None and counter < before:
+            self._times.pop(service, None)
         rise = 0 if before is None else counter - before if counter > before else counter
         self._counters[service] = counter
         if rise:

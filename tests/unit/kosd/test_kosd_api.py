@@ -214,6 +214,7 @@ def test_the_page_shows_units_and_events_without_javascript_and_escapes_what_it_
     assert "&lt;b&gt;node&lt;/b&gt;" in page
     assert "<b>node" not in page
     assert "(&lt;script&gt;)" in page
+    assert "<script>" not in page
     assert '<noscript><meta http-equiv="refresh"' in page
 
 

@@ -78,6 +78,19 @@ def test_three_restarts_within_the_window_are_failing_until_the_window_has_passe
     assert client.get("/health").status_code == 200
 
 
+def test_a_revert_that_starts_a_flapping_unit_anew_ends_its_bad_name(
+    node: Node, daemon: Daemon, client: Client, look: Look
+) -> None:
+    node.systemd.set("kos-heartbeat.service", restarts=4)
+    look(daemon)
+    assert client.get("/health").status_code == 503
+
+    node.systemd.set("kos-heartbeat.service", restarts=0)
+    again = node.daemon()
+    look(again)
+    assert Client(again).get("/health").status_code == 200
+
+
 def test_an_old_sample_is_no_data_and_no_data_is_failing(node: Node, client: Client) -> None:
     node.pass_time(31)
 

@@ -114,13 +114,14 @@ def test_a_unit_that_the_node_added_can_only_degrade_it() -> None:
 
 
 @given(st.lists(st.integers(0, 50), max_size=40))
-def test_restarts_are_the_rises_of_the_counter_and_a_reset_counts_from_zero(counters: list[int]) -> None:
+def test_restarts_are_the_rises_of_the_counter_and_a_start_by_hand_begins_anew(counters: list[int]) -> None:
     history = RestartHistory(Path("/nonexistent/restarts.json"), "boot")
     rises = [history.note("a.service", counter, 1.0) for counter in counters]
 
     expected = [0] + [after - before if after >= before else after for before, after in pairwise(counters)]
     assert rises == expected[: len(counters)]
-    assert history.within("a.service", 10, 5.0) == min(100, sum(rises))
+    resets = [index for index, (before, after) in enumerate(pairwise(counters), 1) if after < before]
+    assert history.within("a.service", 10, 5.0) == min(100, sum(rises[max(resets, default=0) :]))
     assert history.within("a.service", 10, 12.0) == 0
 
 
@@ -251,6 +252,18 @@ def test_a_restart_by_systemd_is_told_with_its_number(
     assert [event.message for event in daemon.events.since(known)] == [
         "systemd restarted kos-heartbeat.service 2 times"
     ]
+
+
+def test_a_unit_that_does_not_start_is_given_its_time_and_no_more(
+    node: Node, daemon: Daemon, look: Callable[[Daemon], None]
+) -> None:
+    node.systemd.set("kos-heartbeat.service", active="activating", sub="start")
+    look(daemon)
+    assert daemon.health().status is Status.DEGRADED
+
+    node.pass_time(20)
+    look(daemon)
+    assert daemon.health().status is Status.FAILING
 
 
 def test_the_ring_forgets_the_oldest_and_ids_grow_over_a_restart(node: Node) -> None:

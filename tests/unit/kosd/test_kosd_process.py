@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kosd_node import REPOSITORY, Manager, Node
+from kosd_node import REPOSITORY, ROOT, Manager, Node
 
 MAX_PSS_BYTES = 40_000_000
 SYSTEMCTL = """#!/bin/sh
@@ -215,7 +215,7 @@ def test_each_log_line_is_one_object_with_the_ids_that_join_it(running: Running)
     for line in lines:
         assert {"ts", "level", "event", "msg", "node", "release"} <= set(line)
         assert line["ts"].endswith("Z")
-        assert line["node"] == "node-a1"
+        assert (line["node"], line["release"]) == ("node-a1", ROOT)
     (request,) = (line for line in lines if line.get("request_id") == "drill-7")
     assert (request["event"], request["path"], request["status"]) == ("request", "/v1/units", 200)
     assert {line["unit"] for line in lines if line["event"] == "unit.state"} == {
