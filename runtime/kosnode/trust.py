@@ -270,9 +270,7 @@ class Trust:
                 f"{_listing(there, channel, arch)}"
             )
         exact = [release for release in open_ if release.arch == arch] or open_
-        if len(exact) > 1:
-            roots = ", ".join(release.root[:16] for release in exact)
-            raise InputError(f"{ref} names several releases: {roots}; name one by its root", key="release")
+        _one(ref, exact)
         floor = self.security_floor(name)
         if floor is not None and version.key(exact[0].version) < version.key(floor):
             raise RefusedError(
@@ -331,8 +329,8 @@ class Trust:
             copies = " and ".join(str(copy) for copy in self._marks.copies)
             raise TrustError(
                 f"{copies} are unreadable: this node no longer knows which versions it has seen, and an old "
-                f"release could be passed off as new. Check disk and clock, then remove {self._directory}: the "
-                "next refresh starts from the pinned root"
+                f"release could be passed off as new. Check disk and clock, then remove {self._directory}: "
+                "the next refresh starts from the pinned root"
             )
         return Marks()
 
@@ -517,13 +515,21 @@ def _security_floors(releases: Targets) -> dict[str, str]:
 
 def _named_by(ref: str, there: Sequence[Available]) -> list[Available]:
     if _ROOT_PREFIX.fullmatch(ref):
-        return [release for release in there if release.root.startswith(ref)]
+        return _one(ref, [release for release in there if release.root.startswith(ref)])
     try:
         version.key(ref)
     except InputError:
         rule = "a version such as 1.2.3, or a release root: 64 hexadecimal digits, or its first 12 or more"
         raise InputError(f"release {ref!r} is not {rule}", key="release") from None
     return [release for release in there if release.version == ref]
+
+
+def _one(ref: str, named: list[Available]) -> list[Available]:
+    """Return `named`; raises InputError where it holds several."""
+    if len(named) > 1:
+        roots = ", ".join(release.root for release in named)
+        raise InputError(f"{ref} names several releases, name one by its root: {roots}", key="release")
+    return named
 
 
 def _listing(there: Sequence[Available], channel: str, arch: str) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from unit.kosnode.transport import hostile
+from unit.kosnode.transport.hostile import Conduct, HostileMirror
 
 from kosnode.errors import DamagedError, InputError
 from kosnode.fetch import (
@@ -23,9 +25,6 @@ from kosnode.fetch import (
     download_checked,
     mirrors,
 )
-
-from unit.kosnode.transport import hostile
-from unit.kosnode.transport.hostile import Conduct, HostileMirror
 
 QUICK = Limits(timeout_s=0.4, total_s=3, rate=256, window_s=0.5)
 CONTENT = bytes(range(256)) * 1000
@@ -126,7 +125,7 @@ def test_the_request_names_kosctl_and_asks_for_the_bytes_as_they_are(server: Hos
 def test_a_certificate_that_no_known_authority_signed_is_refused(tmp_path: Path) -> None:
     pem = certificate(tmp_path)
     with HostileMirror(tmp_path, tls=pem) as server:
-        with pytest.raises(FetchError, match="TLS failed.*certificate"):
+        with pytest.raises(FetchError, match=r"TLS failed.*certificate"):
             fetched(HttpMirror(server.url, QUICK), "own.pem")
         assert fetched(HttpMirror(server.url, QUICK, ca=pem), "own.pem") == pem.read_bytes()
 
@@ -134,13 +133,11 @@ def test_a_certificate_that_no_known_authority_signed_is_refused(tmp_path: Path)
 def certificate(directory: Path) -> Path:
     """Make a certificate for 127.0.0.1 that signs itself, with its key in the same file."""
     pem = directory / "own.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        + ["-keyout", str(directory / "key"), "-out", str(pem), "-days", "2", "-subj", "/CN=mirror"]
-        + ["-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True,
-        capture_output=True,
+    request = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=mirror"
     )
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", directory / "key", "-out", pem]
+    subprocess.run([*request.split(), *files], check=True, capture_output=True)
     pem.write_bytes(pem.read_bytes() + (directory / "key").read_bytes())
     return pem
 
