@@ -86,19 +86,22 @@ def load_yaml(data: bytes, what: str = "YAML") -> dict[str, Any]:
     Raises:
         InputError: as `load`.
     """
-    loader = _StrictLoader(_text(data, what))
+    text = _text(data, what)
     try:
-        value = loader.get_single_data()
+        loader = _StrictLoader(text)
+        try:
+            value = loader.get_single_data()
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}" if mark else ""
         raise InputError(f"{what}{place}: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{what}: is not valid YAML: {error}") from None
+        said = " ".join(str(error).split())
+        raise InputError(f"{what}: is not valid YAML: {said}") from None
     except RecursionError:
         raise InputError(f"{what}: is nested deeper than {files.MAX_DEPTH} levels") from None
-    finally:
-        loader.dispose()
     return _mapping(value, what)
 
 

@@ -110,10 +110,11 @@ def _without_required(schema: Any) -> Any:
 def _refuse(error: fastjsonschema.JsonSchemaValueException, where: str, base: str) -> NoReturn:
     key = join(base, str(error.name).removeprefix("data").removeprefix("."))
     definition = error.definition if isinstance(error.definition, dict) else {}
-    if error.rule == "additionalProperties" and isinstance(error.value, dict):
+    if definition.get("additionalProperties") is False and isinstance(error.value, dict):
+        # Before a key that is missing: it may be there, misspelt.
         known = sorted(definition.get("properties", {}))
-        unknown = sorted(set(map(str, error.value)) - set(known))[0]
-        refuse(where, join(key, unknown), f"unknown key; {suggestion(unknown, known)}")
+        for unknown in sorted(set(map(str, error.value)) - set(known)):
+            refuse(where, join(key, unknown), f"unknown key; {suggestion(unknown, known)}")
     if error.rule == "propertyNames" and isinstance(error.value, dict):
         names = definition["propertyNames"]
         pattern = names["pattern"].replace("$", r"\Z")
