@@ -31,7 +31,7 @@ def is_hybrid() -> bool:
 
 def podman_options(container: str) -> list[str]:
     """Make the cgroup directory of a container where one is needed, and return the options that use it."""
-    options = [*_limits(), "--privileged", "--systemd=always"]
+    options = [*_limits(), "--pids-limit=-1", "--privileged", "--systemd=always"]
     if is_hybrid():
         directory = HYBRID_ROOT / container
         run(["mkdir", "-p", str(directory)])
