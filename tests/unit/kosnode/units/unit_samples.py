@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 
 ROUNDS = settings(
-    max_examples=int(os.environ.get("KOS_ROUNDS", "60")),
+    max_examples=int(os.environ.get("KOS_ROUNDS", "100")),
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],

@@ -1,0 +1,145 @@
+"""What is asked of systemctl and systemd-run, and what their failures become; both are stand-ins here."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from kosnode.systemd import RealSystemd, StartError, SystemdError, SystemdTimeoutError, downtime_s
+
+# Notes its arguments and its environment; what it says and does is in files beside it.
+STAND_IN = """\
+#!/bin/sh
+here=${0%/*}
+printf '%s' "${0##*/}" >>"$here/calls"
+for word; do printf ' %s' "$word" >>"$here/calls"; done
+echo >>"$here/calls"
+env >"$here/env"
+[ ! -e "$here/hang" ] || exec sleep 30
+case " $* " in *" show "*) cat "$here/shown"; exit 0 ;; esac
+[ ! -e "$here/fail" ] || { cat "$here/fail" >&2; exit 1; }
+"""
+
+
+class Bench:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("systemctl", "systemd-run"):
+            (folder / name).write_text(STAND_IN)
+            (folder / name).chmod(0o755)
+        self.shows("")
+
+    def shows(self, text: str) -> None:
+        (self.folder / "shown").write_text(text)
+
+    def calls(self) -> list[list[str]]:
+        path = self.folder / "calls"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [shlex.split(line) for line in lines if " show " not in line]
+
+
+@pytest.fixture(name="bench")
+def fixture_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    bench = Bench(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("KOS_TEST_TOKEN", "hush")
+    return bench
+
+
+def test_properties_come_back_by_the_name_that_was_asked_for(bench: Bench) -> None:
+    bench.shows(
+        "Id=kos-a.service\nActiveState=active\nExecStart=a=b\n\nId=kos-b.service\nActiveState=failed\n"
+    )
+
+    assert RealSystemd().show(["kos-a.service", "alias.service"], ["ActiveState", "ExecStart"]) == {
+        "kos-a.service": {"ActiveState": "active", "ExecStart": "a=b"},
+        "alias.service": {"ActiveState": "failed", "ExecStart": ""},
+    }
+
+
+def test_an_answer_about_fewer_units_than_were_asked_for_is_refused(bench: Bench) -> None:
+    bench.shows("Id=kos-a.service\n")
+
+    with pytest.raises(SystemdError, match="answered for 1 of 2"):
+        RealSystemd().show(["kos-a.service", "kos-b.service"], ["Id"])
+
+
+def test_units_are_restarted_in_one_transaction_and_nothing_is_asked_for_none(bench: Bench) -> None:
+    RealSystemd().restart(["kos-a.service", "kos-b.timer"])
+    RealSystemd().restart([])
+
+    assert bench.calls() == [["systemctl", "restart", "--", "kos-a.service", "kos-b.timer"]]
+
+
+def test_only_what_is_loaded_is_stopped_and_only_what_runs_is_reloaded(bench: Bench) -> None:
+    bench.shows(
+        "Id=a\nLoadState=loaded\nActiveState=active\n\nId=b\nLoadState=not-found\nActiveState=inactive\n"
+    )
+
+    RealSystemd().stop(["a", "b"])
+    RealSystemd().reload(["a", "b"])
+
+    assert bench.calls() == [["systemctl", "stop", "--", "a"], ["systemctl", "reload", "--", "a"]]
+
+
+def test_a_unit_that_does_not_start_is_another_error_than_a_systemd_that_says_no(bench: Bench) -> None:
+    (bench.folder / "fail").write_text("Job for kos-a.service failed.\nSee status.\n")
+
+    with pytest.raises(StartError, match=r"systemctl restart ended with 1: See status\.") as caught:
+        RealSystemd().restart(["kos-a.service"])
+    assert caught.value.detail == {"verb": "restart", "units": ["kos-a.service"]}
+    with pytest.raises(SystemdError) as refused:
+        RealSystemd().daemon_reload()
+    assert not isinstance(refused.value, StartError)
+
+
+def test_a_systemd_that_hangs_does_not_hang_us(bench: Bench) -> None:
+    (bench.folder / "hang").touch()
+
+    with pytest.raises(SystemdTimeoutError, match=r"systemctl restart gave no answer within 0\.2 s"):
+        RealSystemd().restart(["kos-a.service"], timeout_s=0.2)
+
+
+def test_a_machine_without_systemd_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(SystemdError, match="systemctl cannot be started: No such file"):
+        RealSystemd().daemon_reload()
+
+
+def test_a_timer_replaces_what_is_left_of_an_earlier_one(bench: Bench) -> None:
+    block = "Id={}\nLoadState={}\nActiveState={}\n"
+    bench.shows(
+        block.format("kos-deadman.timer", "loaded", "active")
+        + "\n"
+        + block.format("kos-deadman.service", "loaded", "failed")
+    )
+
+    RealSystemd().run_transient_timer("kos-deadman", 180, ["/opt/kos/fallback", "--reason", "deadline"])
+
+    run = ["systemd-run", "--quiet", "--collect", "--unit=kos-deadman", "--on-active=180s"]
+    assert bench.calls() == [
+        ["systemctl", "stop", "--", "kos-deadman.timer", "kos-deadman.service"],
+        ["systemctl", "reset-failed", "--", "kos-deadman.service"],
+        [*run, "--timer-property=AccuracySec=100ms", "--", "/opt/kos/fallback", "--reason", "deadline"],
+    ]
+
+
+def test_programs_of_systemd_get_nothing_of_our_environment(bench: Bench) -> None:
+    RealSystemd().daemon_reload()
+
+    assert "hush" not in (bench.folder / "env").read_text()
+
+
+@pytest.mark.parametrize(
+    ("exited", "entered", "expected"),
+    [("1000000", "1250000", 0.25), ("0", "500", None), ("2000000", "1000000", None), ("", "", None)],
+)
+def test_downtime_is_the_time_between_leaving_and_reaching_active(
+    exited: str, entered: str, expected: float | None
+) -> None:
+    shown = {"ActiveExitTimestampMonotonic": exited, "ActiveEnterTimestampMonotonic": entered}
+
+    assert downtime_s(shown) == expected
