@@ -23,7 +23,8 @@ setup: ## install what is missing: Debian packages, .venv (quick when all is the
 	@tools/setup.sh
 
 .PHONY: fleet
-fleet: setup ## make a local fleet and show the whole story on it: publish, install, patch, fall back, roll back
+fleet: setup ## make a local fleet and show the whole story on it, from publishing to rolling back
+	@echo "fleet: one mirror and four nodes in two zones, inventory in $(FLEET_INVENTORY)"
 	@$(BED) up --name local --inventory $(FLEET_INVENTORY)
 	@$(PYTHON) tools/fleet_demo.py --bed local --inventory $(FLEET_INVENTORY)
 
@@ -62,15 +63,18 @@ test-fault: setup ## crashes, hostile mirrors, wrong clocks, full disks, cut lin
 
 .PHONY: bench
 bench: ## measure every figure that the README quotes, into build/bench.json
+	@echo "bench: tests/bench, into build/bench.json"
 	@tools/setup.sh bench
 	@nox --session bench
 
 .PHONY: collection
 collection: setup ## build the artefact of the collection with the node's bundle inside
+	@echo "collection: the node's bundle, then the artefact"
 	@$(PYTHON) tools/collection.py
 
 .PHONY: docs
 docs: setup ## build the documentation with its reference pages into build/site
+	@echo "docs: reference pages from the code, then build/site"
 	@nox --session docs
 
 .PHONY: clean

@@ -76,12 +76,32 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _on_node(act: Callable[[Bed, argparse.Namespace], None]) -> Callable[[argparse.Namespace], int]:
-    def verb(options: argparse.Namespace) -> int:
-        act(Bed(options.name, _say), options)
-        return 0
+def _kill(options: argparse.Namespace) -> int:
+    Bed(options.name, _say).kill(options.node)
+    _say(f"{options.node} is off")
+    return 0
 
-    return verb
+
+def _start(options: argparse.Namespace) -> int:
+    _say(f"{options.node} is {Bed(options.name, _say).start(options.node)}")
+    return 0
+
+
+def _restart_hard(options: argparse.Namespace) -> int:
+    _say(f"{options.node} is {Bed(options.name, _say).restart_hard(options.node)}")
+    return 0
+
+
+def _cut(options: argparse.Namespace) -> int:
+    Bed(options.name, _say).cut(options.node, options.other)
+    _say(f"{options.node} and {options.other} no longer hear each other")
+    return 0
+
+
+def _heal(options: argparse.Namespace) -> int:
+    Bed(options.name, _say).heal(options.node, options.other)
+    _say(f"{options.node} and {options.other} hear each other")
+    return 0
 
 
 def _exec(options: argparse.Namespace) -> int:
@@ -131,28 +151,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("down", _down, "remove a bed; the image stays")
     add("status", _status, "list the machines of a bed")
-    for name, act, text in (
-        ("kill", lambda bed, options: bed.kill(options.node), "end every process of a node at once"),
-        ("start", lambda bed, options: bed.start(options.node), "start a killed node"),
-        (
-            "restart-hard",
-            lambda bed, options: bed.restart_hard(options.node),
-            "kill a node and start it again",
-        ),
+    for name, verb, text in (
+        ("kill", _kill, "end every process of a node at once"),
+        ("start", _start, "start a killed node"),
+        ("restart-hard", _restart_hard, "kill a node and start it again"),
     ):
-        add(name, _on_node(act), text).add_argument("node")
-    for name, act, text in (
-        (
-            "cut",
-            lambda bed, options: bed.cut(options.node, options.other),
-            "cut a node's link to the controller",
-        ),
-        ("heal", lambda bed, options: bed.heal(options.node, options.other), "mend a link that was cut"),
+        add(name, verb, text).add_argument("node")
+    for name, verb, text in (
+        ("cut", _cut, "cut a node's link to the controller"),
+        ("heal", _heal, "mend a link that was cut"),
     ):
-        link = add(name, _on_node(act), text)
+        link = add(name, verb, text)
         link.add_argument("node")
         link.add_argument(
-            "--from", dest="other", default=network.CONTROLLER, help="another machine of the bed"
+            "--from", dest="other", default=network.CONTROLLER, help="another of the bed's machines"
         )
     command = add("exec", _exec, "run a command on a node as root")
     command.add_argument("node")

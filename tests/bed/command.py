@@ -40,8 +40,8 @@ def run(
         )
     except OSError as error:
         raise BedError(
-            f"{error.filename} cannot be run ({error.strerror}); a bed needs root or sudo without a password, "
-            "and what `make setup` installs"
+            f"{error.filename} cannot be run ({error.strerror}); "
+            "a bed needs root, or sudo without a password, and what `make setup` installs"
         ) from error
     except subprocess.TimeoutExpired as error:
         raise BedError(f"{shlex.join(argv)} did not end within {timeout} s") from error

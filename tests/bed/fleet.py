@@ -17,7 +17,7 @@ from subprocess import CompletedProcess
 from . import cgroup, image, inventory, network
 from .command import BedError, run
 
-BOOT_SECONDS = 60
+BOOT_SECONDS = 120
 _DISKS = Path("/run/kos-bed")
 _STATE_DIRECTORY = "/var/lib/kos"
 
