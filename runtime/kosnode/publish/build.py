@@ -163,3 +163,108 @@ def build(
             actions,
             _version_notes(known, release, wanted),
         )
+
+
+def _unit_names(tree: Path) -> list[str]:
+    if not tree.is_dir():
+        raise InputError(f"{tree} is not a directory", key="--tree")
+    names = []
+    for folder in sorted((tree / "units").glob("*")):
+        path = folder / "unit.yml"
+        if not path.is_file():
+            raise InputError(f"{folder} has no unit.yml", key=f"units/{folder.name}")
+        read = unit.load(path)
+        if read.id != folder.name:
+            schema.refuse(str(path), "id", f"must be the name of its folder, {folder.name}; it is {read.id}")
+        program = read.entry.command[0]
+        if not program.startswith("/") and not os.access(tree / program, os.X_OK):
+            schema.refuse(str(path), "entry.command[0]", f"{program} is not a program in the tree")
+        names.append(folder.name)
+    if not names:
+        raise InputError(
+            f"{tree} has no units: a release needs at least one units/NAME/unit.yml", key="--tree"
+        )
+    return names
+
+
+def _copy_tree(source: Path, target: Path, unit_names: Sequence[str]) -> None:
+    """Copy files and links of a tree, and write each unit.yml as a canonical unit.json in its place."""
+    _copy_folder(source, target)
+    for name in unit_names:
+        folder = target / "units" / name
+        written, generated = folder / "unit.yml", folder / "unit.json"
+        if generated.exists() or generated.is_symlink():
+            raise InputError(
+                f"units/{name} has a unit.json beside its unit.yml: remove one", key=f"units/{name}"
+            )
+        generated.write_bytes(files.canonical(authored.load(written)))
+        generated.chmod(0o644)
+        written.unlink()
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    target.mkdir()
+    for entry in sorted(os.scandir(source), key=lambda one: one.name):
+        copy = target / entry.name
+        if entry.is_symlink():
+            copy.symlink_to(os.readlink(entry.path))
+        elif entry.is_dir():
+            _copy_folder(Path(entry.path), copy)
+        elif entry.is_file():
+            shutil.copyfile(entry.path, copy)
+            copy.chmod(0o755 if entry.stat().st_mode & stat.S_IXUSR else 0o644)
+        else:
+            raise InputError(f"{entry.path} is neither a file nor a directory nor a link", key="--tree")
+
+
+def _existing(known: Sequence[Listed], release: Mapping[str, Any], root: str) -> Listed | None:
+    """Return the listed release if it is this one; refuse where its version has other contents."""
+    for one in known:
+        custom = one.custom
+        if (custom.name, custom.version) != (release["name"], release["version"]):
+            continue
+        if one.root == root:
+            return one
+        if custom.arch == release["arch"]:
+            raise InputError(
+                f"{one.title} exists already with root {one.root}, this tree gives {root}: "
+                "a version never changes, take the next one",
+                key="version",
+            )
+        if "any" in (custom.arch, release["arch"]):
+            raise InputError(
+                f"{one.title} exists already: a version is for any or for named ones", key="arch"
+            )
+    return None
+
+
+def _channel_notes(there: Listed, wanted: Sequence[str]) -> list[str]:
+    missing = ", ".join(sorted(set(wanted) - set(there.custom.channels)))
+    return [f"{there.title} is not in {missing}: see `repo promote`"] if missing else []
+
+
+def _version_notes(known: Sequence[Listed], release: Mapping[str, Any], channels: Sequence[str]) -> list[str]:
+    wanted, notes = version.key(release["version"]), []
+    for channel in channels:
+        versions = [
+            one.custom.version
+            for one in known
+            if one.custom.name == release["name"]
+            and channel in one.custom.channels
+            and one.custom.arch in ("any", release["arch"])
+        ]
+        highest = max(versions, key=version.key, default=None)
+        if highest is not None and version.key(highest) > wanted:
+            notes.append(f"{channel} has {highest} already, which is higher than {release['version']}")
+    return notes
+
+
+def _predecessors(known: Sequence[Listed], release: Mapping[str, Any], count: int) -> list[Listed]:
+    """Return the `count` highest lower versions of the same name and architecture."""
+    lower = [
+        one
+        for one in known
+        if (one.custom.name, one.custom.arch) == (release["name"], release["arch"])
+        and version.key(one.custom.version) < version.key(release["version"])
+    ]
+    return sorted(lower, key=lambda one: version.key(one.custom.version), reverse=True)[:count]
