@@ -237,7 +237,7 @@ class HttpMirror(Mirror):
         with self._reasons(path):
             response = self._pool.urlopen(
                 "GET",
-                f"{self._base}/{quote(path)}",
+                f"{self._base}/{quote(path, safe='/%')}",
                 headers=headers,
                 redirect=False,
                 retries=False,

@@ -20,27 +20,36 @@ from typing import Protocol
 from tuf.api.exceptions import (
     BadVersionNumberError,
     DownloadError,
-    DownloadHTTPError,
     ExpiredMetadataError,
     LengthOrHashMismatchError,
     RepositoryError,
     UnsignedMetadataError,
 )
 from tuf.api.metadata import Metadata, TargetFile, Targets, Timestamp
-from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+from tuf.ngclient import UpdaterConfig
 
 from . import files, version
 from .errors import DamagedError, InputError, MirrorError, NotFoundError, RefusedError, TrustError
-from .fetch import AbsentError, FetchError, Mirror
+from .fetch import FetchError, Mirror
 from .marks import Marks, MarksFile
 from .metadata import RELEASES, TIME, Chain, first_root, follow_roots, issue_time, read_chain
 from .paths import NodePaths
+from .updater import MirrorFetcher, TimedUpdater
 
 SECURITY_FLOOR = "x-kos-security-floor"
 TARGET_HASHES = frozenset({"sha3_256"})
 
+METADATA = "metadata"
 ROOT_MAX_BYTES = 512_000
-METADATA_MAX_BYTES = 5_000_000
+CONFIG = UpdaterConfig(
+    max_root_rotations=256,
+    max_delegations=4,
+    root_max_length=ROOT_MAX_BYTES,
+    timestamp_max_length=16_384,
+    snapshot_max_length=1_000_000,
+    targets_max_length=5_000_000,
+    prefix_targets_with_hash=False,
+)
 
 _TARGET_PATH = re.compile(r"releases/([0-9a-f]{64})\.json")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
@@ -133,7 +142,7 @@ class Trust:
         self.clock = clock or SystemClock()
         self._pinned_path = paths.pinned_root
         self._directory = paths.trust
-        self._metadata = paths.trust / "metadata"
+        self._metadata = paths.trust / METADATA
         self._marks = MarksFile(paths.trust)
         self._chain: Chain | None = None
 
@@ -194,7 +203,7 @@ class Trust:
 
     def _ask(self, mirror: Mirror, candidate: Path, pinned: bytes, marks: Marks) -> Chain:
         """Let one mirror bring `candidate` up to date; raises FetchError or TrustError."""
-        fetcher = _MirrorFetcher(mirror)
+        fetcher = MirrorFetcher(mirror)
         now = self.clock.now()
         reference = marks.reference(now)
         try:
@@ -335,51 +344,8 @@ class Trust:
         return Marks()
 
 
-class _MirrorFetcher(FetcherInterface):
-    """Lets python-tuf read from one mirror, and remembers what it got, to explain a refusal."""
-
-    def __init__(self, mirror: Mirror) -> None:
-        self.mirror = mirror
-        self.seen: dict[str, bytes] = {}
-        self._limit = 0
-
-    def download_bytes(self, url: str, max_length: int) -> bytes:
-        self._limit = max_length
-        self.seen[url] = data = super().download_bytes(url, max_length)
-        return data
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        try:
-            with self.mirror.open(url, limit=self._limit) as body:
-                return iter([body.read()])
-        except AbsentError as error:
-            raise DownloadHTTPError(error.reason, error.status) from error
-
-
-class _TimedUpdater(Updater):
-    """python-tuf's client at a time that is given to it.
-
-    7.0.1 offers no argument for it; a test fails when the attribute has moved.
-    """
-
-    def __init__(
-        self, directory: Path, fetcher: FetcherInterface, pinned: bytes, reference: datetime
-    ) -> None:
-        config = UpdaterConfig(
-            max_root_rotations=256,
-            max_delegations=4,
-            root_max_length=ROOT_MAX_BYTES,
-            timestamp_max_length=16_384,
-            snapshot_max_length=1_000_000,
-            targets_max_length=METADATA_MAX_BYTES,
-            prefix_targets_with_hash=False,
-        )
-        super().__init__(str(directory), "metadata", fetcher=fetcher, config=config, bootstrap=pinned)
-        self._trusted_set.reference_time = reference
-
-
-def _update(candidate: Path, fetcher: _MirrorFetcher, pinned: bytes, reference: datetime) -> None:
-    updater = _TimedUpdater(candidate, fetcher, pinned, reference)
+def _update(candidate: Path, fetcher: MirrorFetcher, pinned: bytes, reference: datetime) -> None:
+    updater = TimedUpdater(candidate, METADATA, fetcher, pinned, reference, CONFIG)
     updater.refresh()
     # Looking for any release brings the delegated role; there need not be one of this name.
     updater.get_targetinfo(f"{RELEASES}/{'0' * 64}.json")
@@ -392,7 +358,7 @@ def _check_expiry(chain: Chain, reference: datetime) -> None:
 
 
 def _expired(
-    fetcher: _MirrorFetcher, pinned: bytes, candidate: Path, now: datetime, reference: datetime, what: str
+    fetcher: MirrorFetcher, pinned: bytes, candidate: Path, now: datetime, reference: datetime, what: str
 ) -> TrustError:
     """Say what expired, when it was issued, and whether the clock may be to blame."""
     root = follow_roots(pinned, candidate)
@@ -401,7 +367,7 @@ def _expired(
     if root.is_expired(reference):
         expired.append(f"root of trust version {root.version} expired at {root.expires.strftime(TIME)}")
     try:
-        metadata = Metadata[Timestamp].from_bytes(fetcher.seen["metadata/timestamp.json"])
+        metadata = Metadata[Timestamp].from_bytes(fetcher.seen[f"{METADATA}/timestamp.json"])
         root.verify_delegate("timestamp", metadata.signed_bytes, metadata.signatures)
         timestamp, issued = metadata.signed, issue_time(metadata.signed)
     except (KeyError, RepositoryError):

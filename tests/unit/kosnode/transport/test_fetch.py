@@ -136,7 +136,7 @@ def certificate(directory: Path) -> Path:
     request = (
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=mirror"
     )
-    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", directory / "key", "-out", pem]
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{directory}/key", "-out", f"{pem}"]
     subprocess.run([*request.split(), *files], check=True, capture_output=True)
     pem.write_bytes(pem.read_bytes() + (directory / "key").read_bytes())
     return pem

@@ -19,6 +19,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
+    Key,
     Metadata,
     MetaFile,
     Root,
@@ -149,7 +150,7 @@ class TinyRepository:
             True,
             list(self.paths),
         )
-        keys = {signer.public_key.keyid: signer.public_key for signer in self.holders["releases"]}
+        keys: dict[str, Key] = {key.public_key.keyid: key.public_key for key in self.holders["releases"]}
         delegations = Delegations(keys, {"releases": role})
         targets = Targets(version=self._next("targets"), expires=offline, delegations=delegations)
         self._write(f"{releases.version}.releases", releases)
