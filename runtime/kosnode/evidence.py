@@ -35,7 +35,7 @@ REDACTED = "[redacted]"
 
 
 def redact(text: str) -> str:
-    """Take PEM blocks, users in addresses, bearer tokens and values of keys that name a secret out of text."""
+    """Take PEM blocks, users in addresses, bearer tokens and values of secret-looking keys out of text."""
     text = _PEM.sub(REDACTED, text)
     text = _USER_INFO.sub(rf"\1{REDACTED}@", text)
     text = _BEARER.sub(rf"\1 {REDACTED}", text)
