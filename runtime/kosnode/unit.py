@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import authored, schema
+from . import schema
 from .schema import join, refuse
 
 DEFAULT_USER = "kos"
@@ -176,6 +176,8 @@ def load(path: Path) -> Unit:
     Raises:
         InputError: names the file, the key and the rule.
     """
+    from . import authored  # needs PyYAML, which only a controller has
+
     return validate(authored.load(path), str(path))
 
 

@@ -145,6 +145,17 @@ def test_a_default_can_be_locked(node: NodePaths) -> None:
 
     assert refusal(node).key == "policy.patches"
 
+    write(node, policy={"patches": True})
+    assert config.load(node).policy.patches
+
+
+def test_the_first_that_locked_a_key_is_the_one_to_ask(node: NodePaths) -> None:
+    first = layer(node, "20-base.json", "system", {}, "policy.bake_s")
+    layer(node, "10-org.json", "organisation", {}, "policy.bake_s")
+    write(node, policy={"bake_s": 5})
+
+    assert f"is locked by {first} " in refusal(node).message
+
 
 def test_a_lock_holds_for_what_is_below_and_above_its_key(node: NodePaths) -> None:
     layer(node, "10-base.json", "system", {"units": {"kosd": {"config": {"port": 1}}}}, "units.kosd.config")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,13 @@ def test_the_same_unit_in_three_notations_is_the_same_unit(tmp_path: Path, suffi
     assert unit.load(path) == unit.Unit(
         "a", "1.0.0", 1, unit.Entry(command=("python3", "-V"), env=(("N", "1"),))
     )
+
+
+def test_a_node_needs_no_reader_of_yaml() -> None:
+    modules = ["unit", "render", "health", "systemd", "config"]
+    code = f"import sys; sys.modules['yaml'] = None; from kosnode import {', '.join(modules)}"
+
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(RUNTIME)})
 
 
 @pytest.mark.parametrize("text", ["yes", "1.0", "2026-01-01", "0x10", "012", "1_000", "=", ".inf"])

@@ -6,6 +6,7 @@ import copy
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +137,12 @@ def test_no_value_of_a_unit_can_add_a_directive(at: tuple[Any, ...], add: str, e
     assert text.count("\n") == service_of(FULL).count("\n")
 
 
+SPECIAL = st.sampled_from("%$\\\"'; \u2028{}@-+!:|")
+LETTERS = st.one_of(SPECIAL, st.characters(exclude_categories=["Cc", "Cs"]))
+
+
 @ROUNDS
-@given(st.lists(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20), max_size=4))
+@given(st.lists(st.text(LETTERS, min_size=1, max_size=20), max_size=4))
 def test_arguments_and_environment_reach_the_program_letter_by_letter(said: list[str]) -> None:
     document = full(
         entry={"command": ["bin/a", *said], "env": {f"V{n}": text for n, text in enumerate(said)}}
@@ -158,7 +163,7 @@ def test_arguments_and_environment_reach_the_program_letter_by_letter(said: list
 
 def test_a_control_character_is_refused_by_the_renderer_as_well() -> None:
     found = unit.validate(small(), "unit.yml")
-    smuggled = unit.replace(found, entry=unit.Entry(command=("bin/a", "x\nUser=root")))
+    smuggled = replace(found, entry=unit.Entry(command=("bin/a", "x\nUser=root")))
 
     with pytest.raises(InputError, match="control character"):
         render.render([smuggled], SLOT, nothing_hashed, user_id=uid)
@@ -201,6 +206,12 @@ def test_the_network_that_is_declared_is_all_there_is() -> None:
     assert value_of(text, "IPAddressDeny") == "any"
     assert value_of(text, "IPAddressAllow") == "10.0.0.0/8 192.0.2.7/32 localhost"
     assert value_of(text, "SocketBindAllow") == "tcp:9100"
+
+
+def test_the_health_checks_of_the_node_reach_a_port_that_others_may_not() -> None:
+    text = service_of(small(network={"ingress": [{"port": 9100, "from": ["10.0.0.0/8"]}]}))
+
+    assert value_of(text, "IPAddressAllow") == "10.0.0.0/8 localhost"
 
 
 def test_limits_are_those_of_the_unit_or_of_the_node_where_it_says_so() -> None:
@@ -357,7 +368,7 @@ def fixture_written(tmp_path: Path) -> list[Path]:
         path.chmod(0o555)
     units = [unit.validate(document, "u") for document in documents]
     # An account that every machine has: this one has no account kos.
-    units = [unit.replace(one, entry=unit.replace(one.entry, user="daemon")) for one in units]
+    units = [replace(one, entry=replace(one.entry, user="daemon")) for one in units]
     (slot / "units").mkdir()
     for name, data in render.render(units, slot, nothing_hashed).files.items():
         (slot / name).write_bytes(data)
