@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the kOS Fleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Action that makes a host a node: one probe, the bundle only where it is missing, one transaction of kosctl."""
+"""Action that makes a host a node: one probe, the bundle only where it is missing, one transaction."""
 
 from __future__ import annotations
 
@@ -11,39 +11,15 @@ from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
 
-from ansible_collections.kos.fleet.plugins.module_utils import _kosctl
+from ansible_collections.kos.fleet.plugins.module_utils._bootstrap import ARGUMENTS
 from ansible_collections.kos.fleet.plugins.plugin_utils import _bundle, _host, _rollout
 from ansible_collections.kos.fleet.plugins.plugin_utils._node import NodeAction, refuse_unknown_variables
 
-ARGUMENTS: dict[str, t.Any] = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "fleet": {"type": "str"},
-    "node": {"type": "str"},
-    "zone": {"type": "str"},
-    "node_class": {"type": "str"},
-    "release_name": {"type": "str", "default": "kos"},
-    "channel": {"type": "str", "default": "stable"},
-    "mirrors": {"type": "list", "elements": "str"},
-    "policy": {"type": "dict", "default": {}},
-    "governance_id": {"type": "str"},
-    "tribe": {"type": "str"},
-    "unit_settings": {"type": "dict", "default": {}},
-    "conf": {"type": "dict"},
-    "trust_root": {"type": "raw"},
-    "replace_trust_root": {"type": "bool", "default": False},
-    "operator_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
-    "service_accounts": {"type": "list", "elements": "str", "default": []},
-    "units": {"type": "list", "elements": "dict"},
-    "bundle": {"type": "str"},
-    "bundle_sha256": {"type": "str"},
-}
 CACHE = Path("build/bundles")
 
 
 class ActionModule(NodeAction):
     """See the documentation of module kos.fleet.bootstrap."""
-
-    TRANSFERS_FILES = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
@@ -61,9 +37,8 @@ class ActionModule(NodeAction):
         if missing:
             raise AnsibleActionFail(_host.lacks(self._node, missing))
         if probe.has_engine(bundle.sha256):
-            verb = "host apply --check" if self._task.check_mode else "host apply"
             program = f"/opt/kos/{bundle.version}/bin/kosctl"
-            result = self._kosctl(program, verb, json.dumps(spec).encode())
+            result = self.host("apply", json.dumps(spec).encode(), program=program)
         else:
             result = self._with_bundle(bundle, spec)
         return {**result, "arch": probe.arch}
@@ -143,17 +118,8 @@ class ActionModule(NodeAction):
             )
         return probe
 
-    def _kosctl(self, program: str, words: str, data: bytes | None) -> dict[str, t.Any]:
-        done = self._low_level_execute_command(
-            f"{program} {words} --json", in_data=data, executable="/bin/sh"
-        )
-        try:
-            answer = _kosctl.parse("host", done["rc"], done["stdout"], done["stderr"])
-        except _kosctl.AnswerError as error:
-            raise AnsibleActionFail(str(error)) from None
-        return host_result(answer)
-
     def _with_bundle(self, bundle: _bundle.Bundle, spec: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        self._make_tmp_path()
         remote = self._connection._shell.join_path(self._connection._shell.tmpdir, bundle.path.name)
         self._transfer_file(str(bundle.path), remote)
         self._fixup_perms2((self._connection._shell.tmpdir, remote))
@@ -172,28 +138,4 @@ class ActionModule(NodeAction):
         probe = self._probe("none")
         if not probe.bootstrapped:
             return {"changed": False, "actions": []}
-        check = " --check" if self._task.check_mode else ""
-        return self._kosctl(_kosctl.PROGRAM, f"host remove --purge{check}", None)
-
-
-def host_result(answer: _kosctl.Answer) -> dict[str, t.Any]:
-    """Return the task's result for what `kosctl host` answered."""
-    if not answer.ok:
-        return _kosctl.failure(answer)
-    diff = [
-        {
-            "before_header": change["path"],
-            "after_header": change["path"],
-            "before": change["before"],
-            "after": change["after"],
-        }
-        for change in answer.result.get("diff") or []
-    ]
-    return {
-        "changed": answer.changed,
-        "actions": answer.actions,
-        "diff": diff,
-        "unset": answer.result.get("unset") or [],
-        "engine": answer.result.get("engine"),
-        "previous_engine": answer.result.get("previous_engine"),
-    }
+        return self.host("remove --purge", None)

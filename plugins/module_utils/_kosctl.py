@@ -138,6 +138,29 @@ def failure(answer: Answer) -> dict[str, t.Any]:
     }
 
 
+def host_result(answer: Answer) -> dict[str, t.Any]:
+    """Return the task's result for what `kosctl host` answered."""
+    if not answer.ok:
+        return failure(answer)
+    diff = [
+        {
+            "before_header": change["path"],
+            "after_header": change["path"],
+            "before": change["before"],
+            "after": change["after"],
+        }
+        for change in answer.result.get("diff") or []
+    ]
+    return {
+        "changed": answer.changed,
+        "actions": answer.actions,
+        "diff": diff,
+        "unset": answer.result.get("unset") or [],
+        "engine": answer.result.get("engine"),
+        "previous_engine": answer.result.get("previous_engine"),
+    }
+
+
 def _release(current: t.Mapping[str, t.Any] | None) -> str:
     if not current:
         return "no release"

@@ -53,6 +53,30 @@ class NodeAction(ActionBase):
         except _kosctl.AnswerError as error:
             raise AnsibleActionFail(str(error)) from None
 
+    def host(self, words: str, spec: bytes | None, *, program: str = _kosctl.PROGRAM) -> dict[str, t.Any]:
+        """Have kosctl shape the host (as root), or in check mode say how it would; return the task's result.
+
+        Args:
+            words: `apply`, or `remove --purge`.
+            spec: what it reads on standard input.
+            program: the kosctl that is asked.
+
+        Raises:
+            AnsibleConnectionFailure: the node cannot be reached.
+            AnsibleActionFail: what came back is no answer.
+        """
+        check = " --check" if self._task.check_mode else ""
+        done = self._low_level_execute_command(
+            f"[ -x {program} ] || exit {_kosctl.NOT_INSTALLED}; {program} host {words}{check} --json",
+            in_data=spec,
+            executable="/bin/sh",
+        )
+        try:
+            answer = _kosctl.parse("host", done["rc"], done["stdout"], done["stderr"])
+        except _kosctl.AnswerError as error:
+            raise AnsibleActionFail(str(error)) from None
+        return _kosctl.host_result(answer)
+
     def fresh(self) -> None:
         """Drop the connection that ControlPersist keeps, so that the next command makes a new one."""
         self.keep_alive()

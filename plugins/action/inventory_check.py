@@ -1,0 +1,84 @@
+# Copyright (c) 2026 the kOS Fleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action that checks the inventory on the controller and works out the waves of a rollout."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+import socket
+import time
+import typing as t
+from collections.abc import Mapping, Sequence
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.kos.fleet.plugins.plugin_utils import _rollout, _variables
+
+ARGUMENTS: dict[str, t.Any] = {
+    "nodes": {"type": "list", "elements": "str", "required": True},
+    "group": {"type": "str", "default": "nodes"},
+    "mirrors": {"type": "bool", "default": False},
+    "prefix": {"type": "str"},
+    "variables": {"type": "list", "elements": "str", "default": []},
+    "batch": {"type": "raw", "default": 1},
+    "canary": {"type": "raw", "default": "first"},
+    "zone": {"type": "str"},
+    "zone_order": {"type": "list", "elements": "str"},
+}
+
+
+class ActionModule(ActionBase):
+    """See the documentation of module kos.fleet.inventory_check."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        super().run(tmp, task_vars)
+        _validation, args = self.validate_argument_spec(ARGUMENTS)
+        variables: Mapping[str, t.Any] = task_vars or {}
+        groups = variables.get("groups") or {}
+        if args["prefix"]:
+            told = _variables.unknown(variables, args["prefix"], args["variables"])
+            if told:
+                raise AnsibleActionFail("; ".join(told))
+        try:
+            _rollout.zones(groups, list(groups.get(args["group"]) or []))
+            zones = _rollout.zones(groups, args["nodes"]) if args["nodes"] else {}
+            if args["zone"] is not None:
+                zones = _one_zone(zones, args["zone"])
+            order = [zone for zone in args["zone_order"] or zones if args["zone"] in (None, zone)]
+            waves = _rollout.waves(zones, batch=args["batch"], canary=args["canary"], zone_order=order)
+        except _rollout.PlanError as error:
+            raise AnsibleActionFail(str(error)) from None
+        nodes = [host for wave in waves for host in wave.hosts]
+        if args["mirrors"]:
+            _mirrors(variables.get("hostvars") or {}, nodes)
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        return {
+            "changed": False,
+            "rollout": f"{stamp}-{secrets.token_hex(3)}",
+            "holder": f"{getpass.getuser()}@{socket.gethostname()}",
+            "zones": zones,
+            "waves": [wave.as_dict() for wave in waves],
+            "nodes": nodes,
+        }
+
+
+def _one_zone(zones: Mapping[str, list[str]], wish: str) -> dict[str, list[str]]:
+    name = wish.removeprefix(_rollout.ZONE_PREFIX)
+    if name not in zones:
+        raise _rollout.PlanError(f"zone {wish!r} has no nodes here; zones are {', '.join(zones)}")
+    return {name: zones[name]}
+
+
+def _mirrors(hostvars: Mapping[str, t.Any], nodes: Sequence[str]) -> None:
+    without = [node for node in nodes if not hostvars[node].get("bootstrap_mirrors")]
+    if without:
+        raise AnsibleActionFail(
+            f"bootstrap_mirrors is empty for {', '.join(without)}: a node needs at least one address to fetch from"
+        )

@@ -1,0 +1,112 @@
+# Copyright (c) 2026 the kOS Fleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action that decides on the controller whether a rollout goes on to its next wave."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.kos.fleet.plugins.plugin_utils import _rollout
+
+ARGUMENTS: dict[str, t.Any] = {
+    "waves": {"type": "list", "elements": "dict", "required": True},
+    "next": {"type": "list", "elements": "str"},
+    "register": {"type": "list", "elements": "str", "required": True},
+    "gate": {"type": "str"},
+    "failures": {"type": "int", "default": 0},
+    "bake": {"type": "int", "default": 0},
+    "pause_file": {"type": "path"},
+}
+
+
+class ActionModule(ActionBase):
+    """See the documentation of module kos.fleet.wave_gate."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        super().run(tmp, task_vars)
+        _validation, args = self.validate_argument_spec(ARGUMENTS)
+        hostvars = (task_vars or {}).get("hostvars") or {}
+        waves: Sequence[Mapping[str, t.Any]] = args["waves"]
+        upcoming = _index(waves, args["next"])
+        stopped, reason = _stopped(waves[:upcoming], hostvars, args["gate"])
+        begun = waves[:stopped]
+        results = {
+            host: _result(hostvars[host], args["register"]) for wave in begun for host in wave["hosts"]
+        }
+        pause = args["pause_file"]
+        paused = pause if pause and upcoming < len(waves) and Path(pause).exists() else None
+        verdict = _rollout.judge(results, budget=args["failures"], paused=paused)
+        stop = bool(reason) or verdict.stop
+        wave = waves[upcoming] if upcoming < len(waves) else None
+        if wave is not None and not stop and begun and not self._task.check_mode:
+            if any((results[host] or {}).get("changed") for host in begun[-1]["hosts"]):
+                self._bake(args["bake"], str(wave["name"]))
+        result: dict[str, t.Any] = {
+            "changed": False,
+            "stop": stop,
+            "reason": reason or verdict.reason,
+            "failed_nodes": dict(verdict.failed),
+            "wave": wave["name"] if wave else None,
+        }
+        untouched = [host for late in waves[stopped:] for host in late["hosts"]]
+        result["msg"] = _story(result, len(results), untouched)
+        return result
+
+    def _bake(self, seconds: int, wave: str) -> None:
+        if seconds <= 0:
+            return
+        self._display.display(f"  baking for {seconds} s before wave {wave}")
+        time.sleep(seconds)
+
+
+def _index(waves: Sequence[Mapping[str, t.Any]], upcoming: Sequence[str] | None) -> int:
+    """Which wave the given hosts are; past the last one where none are given."""
+    for index, wave in enumerate(waves):
+        if upcoming and set(upcoming) & set(wave["hosts"]):
+            return index
+    return len(waves)
+
+
+def _stopped(
+    waves: Sequence[Mapping[str, t.Any]], hostvars: Mapping[str, t.Any], gate: str | None
+) -> tuple[int, str]:
+    """Before which of these waves an earlier gate stopped the rollout, and why; past the last where none did."""
+    for index, wave in enumerate(waves):
+        for host in wave["hosts"]:
+            said = hostvars[host].get(gate) if gate else None
+            if said and said.get("stop"):
+                return index, str(said["reason"])
+    return len(waves), ""
+
+
+def _story(result: Mapping[str, t.Any], begun: int, untouched: Sequence[str]) -> str:
+    failed = result["failed_nodes"]
+    why = result["reason"] or "; ".join(f"{node}: {said}" for node, said in failed.items())
+    if not failed and not result["stop"]:
+        return f"{begun} of {begun + len(untouched)} nodes are as wanted."
+    head = "The rollout stopped" if result["stop"] else "The rollout went on within its failure budget"
+    rest = f" Not touched: {', '.join(untouched)}." if untouched else ""
+    return (
+        f"{head}: {why}. {begun - len(failed)} of {begun + len(untouched)} nodes are as wanted.{rest} Run the same "
+        "command again when the cause is gone: nodes that are confirmed are skipped."
+    )
+
+
+def _result(variables: Mapping[str, t.Any], names: Sequence[str]) -> Mapping[str, t.Any] | None:
+    """The registered result of a host: the first one that failed or is missing, else the last."""
+    found: Mapping[str, t.Any] | None = None
+    for name in names:
+        found = variables.get(name) if name in variables else None
+        if not found or _rollout.judge({"node": found}).failed:
+            return found
+    return found

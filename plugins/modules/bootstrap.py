@@ -1,0 +1,295 @@
+# Copyright (c) 2026 the kOS Fleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module that unpacks kosctl on a host and has it make the host a node; run through the action plugin."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: bootstrap
+short_description: Make a host a node, in one transaction
+version_added: 1.0.0
+description:
+  - Looks in one probe at what the host has, and fails with one message that names all that is missing.
+  - Transfers the bundle of C(kosctl) only where its bytes are not on the host yet, and unpacks it durably.
+  - C(kosctl) then makes accounts, folders, configuration, trust root, boot units, sudoers and the switch to the new
+    engine, after all of it was validated.
+  - Needs root. Nothing is changed while a trial is running.
+author:
+  - kOS Fleet authors (@kos-fleet)
+extends_documentation_fragment:
+  - kos.fleet.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - On a clean host the bundle is unpacked to a temporary folder and asked what it would do.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  state:
+    description:
+      - V(present) is a node as described.
+      - V(absent) is a host on which nothing of kOS is left, its units stopped, its accounts removed.
+    type: str
+    choices: [present, absent]
+    default: present
+  fleet:
+    description: Name of the fleet. Required for O(state=present).
+    type: str
+  node:
+    description: Name of the node. Its inventory name by default.
+    type: str
+  zone:
+    description: Zone of the node. By default that of the one group V(zone_*) it is in.
+    type: str
+  node_class:
+    description: Class of the node.
+    type: str
+  release_name:
+    description: Release line that the node follows.
+    type: str
+    default: kos
+  channel:
+    description: Channel that the node follows.
+    type: str
+    default: stable
+  mirrors:
+    description: Addresses to fetch from, in order. None of them is trusted. Required for O(state=present).
+    type: list
+    elements: str
+  policy:
+    description: How careful the node is, as C(policy) of C(node.json).
+    type: dict
+    default: {}
+  governance_id:
+    description: Optional; reported as unset where it is absent.
+    type: str
+  tribe:
+    description: Optional; reported as unset where it is absent.
+    type: str
+  unit_settings:
+    description: Settings of units by name, each with C(config) and C(resources).
+    type: dict
+    default: {}
+  conf:
+    description:
+      - Layers of configuration by file name, such as V(10-site.json).
+      - Files that an earlier run wrote and that are not named any more go away; files of others stay.
+    type: dict
+  trust_root:
+    description:
+      - The root of trust that is pinned, as a path on the controller, as text, or as a dictionary.
+      - Required for O(state=present).
+    type: raw
+  replace_trust_root:
+    description: The word for pinning the root of another fleet than the node belongs to.
+    type: bool
+    default: false
+  operator_keys:
+    description: Public SSH keys that may log in as the operator account C(kosops).
+    type: list
+    elements: str
+    default: []
+  service_accounts:
+    description: System accounts for units that name a user of their own.
+    type: list
+    elements: str
+    default: []
+  bundle:
+    description: Another bundle than that of the collection, as a path on the controller or an address.
+    type: str
+  bundle_sha256:
+    description: SHA-256 of O(bundle). Required where that is an address.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: Host is a node of fleet demo
+  kos.fleet.bootstrap:
+    fleet: demo
+    mirrors:
+      - https://mirror-a.example.org/
+      - https://mirror-b.example.org/
+    trust_root: files/root.json
+    operator_keys:
+      - "{{ lookup('ansible.builtin.file', '~/.ssh/id_ed25519.pub') }}"
+  become: true
+
+- name: Nothing of kOS is left on the host
+  kos.fleet.bootstrap:
+    state: absent
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done, in order.
+  type: list
+  elements: str
+  returned: always
+engine:
+  description: Version of C(kosctl) that the node uses.
+  type: str
+  returned: success
+previous_engine:
+  description: Version that it used before, which is kept.
+  type: str
+  returned: success
+unset:
+  description: Optional settings without a value.
+  type: list
+  elements: str
+  returned: success
+arch:
+  description: Architecture of the host's userland.
+  type: str
+  returned: success
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kos.fleet.plugins.module_utils import _kosctl
+from ansible_collections.kos.fleet.plugins.module_utils._bootstrap import ARGUMENTS
+
+ENGINES = "/opt/kos"
+MARK = ".sha256"
+# What the action plugin made of the options.
+HANDED_OVER = {
+    "_archive": {"type": "path", "required": True},
+    "_sha256": {"type": "str", "required": True},
+    "_version": {"type": "str", "required": True},
+    "_spec": {"type": "str", "required": True, "no_log": True},
+}
+
+
+class UnpackError(Exception):
+    """The bundle cannot be unpacked; the message says why."""
+
+
+def digest(path: str) -> str:
+    """Return the SHA-256 of a file, hex."""
+    found = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            found.update(block)
+    return found.hexdigest()
+
+
+def unpack(archive: str, sha256: str, folder: str) -> None:
+    """Unpack a bundle into a new folder: plain files only, every byte on the disk, the mark last."""
+    found = digest(archive)
+    if found != sha256:
+        raise UnpackError(f"the bundle arrived with the digest {found}, not {sha256}")
+    with tarfile.open(archive, "r:gz") as stream:
+        for member in stream:
+            parts = member.name.split("/")
+            if not member.isreg() or member.name.startswith("/") or ".." in parts or "" in parts:
+                raise UnpackError(
+                    f"the bundle holds {member.name!r}, which is not a plain file below its folder"
+                )
+            path = os.path.join(folder, *parts)
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            source = stream.extractfile(member)
+            if source is None:
+                raise UnpackError(f"the bundle holds {member.name!r} without its bytes")
+            with open(path, "xb") as target:
+                shutil.copyfileobj(source, target)
+                target.flush()
+                os.fchmod(target.fileno(), 0o755 if member.mode & 0o100 else 0o644)
+                os.fsync(target.fileno())
+    with open(os.path.join(folder, MARK), "x", encoding="ascii") as mark:
+        mark.write(f"{sha256}\n")
+        mark.flush()
+        os.fsync(mark.fileno())
+    os.chmod(folder, 0o755)
+    for parent, _folders, _files in os.walk(folder):
+        sync_folder(parent)
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def put_in_place(fresh: str, version: str) -> str:
+    """Give an unpacked engine its name; what had that name (and was damaged) goes away."""
+    wanted = os.path.join(ENGINES, version)
+    if os.path.lexists(wanted):
+        stale = f"{fresh}.old"
+        os.rename(wanted, stale)
+        os.rename(fresh, wanted)
+        shutil.rmtree(stale)
+    else:
+        os.rename(fresh, wanted)
+    sync_folder(ENGINES)
+    return wanted
+
+
+def ask_host(engine: str, spec: str, check: bool) -> _kosctl.Answer:
+    """Have the engine make the host so, or say what it would do."""
+    command = [os.path.join(engine, "bin", "kosctl"), "host", "apply", "--json"] + (
+        ["--check"] if check else []
+    )
+    # One program of our own with a fixed argument list; run_command would log its input.
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+    ) as process:
+        stdout, stderr = process.communicate(spec)
+    return _kosctl.parse("host", process.returncode, stdout, stderr)
+
+
+def main() -> None:
+    """Unpack, ask, answer."""
+    module = AnsibleModule(
+        argument_spec={**ARGUMENTS, **HANDED_OVER},
+        supports_check_mode=True,
+    )
+    params = module.params
+    os.umask(0o022)
+    first = f"unpack kosctl {params['_version']}"
+    try:
+        if module.check_mode:
+            with tempfile.TemporaryDirectory(prefix="kosctl-") as folder:
+                fresh = os.path.join(folder, "engine")
+                os.mkdir(fresh)
+                unpack(params["_archive"], params["_sha256"], fresh)
+                answer = ask_host(fresh, params["_spec"], True)
+        else:
+            os.makedirs(ENGINES, mode=0o755, exist_ok=True)
+            fresh = tempfile.mkdtemp(prefix=".kosctl-", dir=ENGINES)
+            try:
+                unpack(params["_archive"], params["_sha256"], fresh)
+                engine = put_in_place(fresh, params["_version"])
+            except BaseException:
+                shutil.rmtree(fresh, ignore_errors=True)
+                raise
+            answer = ask_host(engine, params["_spec"], False)
+    except (UnpackError, _kosctl.AnswerError, OSError, tarfile.TarError) as error:
+        module.fail_json(msg=f"{error}")
+    if not answer.ok:
+        failure = _kosctl.failure(answer)
+        failure.pop("failed")
+        module.fail_json(**failure)
+    module.exit_json(**{**_kosctl.host_result(answer), "changed": True, "actions": [first, *answer.actions]})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+# Copyright (c) 2026 the kOS Fleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of kos.fleet.inventory_check; the work is done by the action plugin of that name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: inventory_check
+short_description: Inventory is sound, and which waves come of it
+version_added: 1.0.0
+description:
+  - Fails with one message that names all that is wrong with the inventory, before any node is touched.
+  - Each node has to be in exactly one group V(zone_*), and has to have mirrors.
+  - Runs on the controller alone.
+author:
+  - kOS Fleet authors (@kos-fleet)
+extends_documentation_fragment:
+  - kos.fleet.attributes
+  - kos.fleet.attributes.info
+options:
+  nodes:
+    description: The nodes that count, in the order in which they are patched within a zone.
+    type: list
+    elements: str
+    required: true
+  group:
+    description: Group of all nodes of the fleet; whether they are in zones is checked for these.
+    type: str
+    default: nodes
+  mirrors:
+    description: Whether each node has to have a non-empty O(ignore:bootstrap_mirrors).
+    type: bool
+    default: false
+  prefix:
+    description: Refuse variables that begin with this prefix and are not in O(variables).
+    type: str
+  variables:
+    description: The variables that may begin with O(prefix).
+    type: list
+    elements: str
+    default: []
+  batch:
+    description: Nodes at a time in a zone, as a number or as a share such as V(25%).
+    type: raw
+    default: 1
+  canary:
+    description: V(first), V(each_zone), V(none), the name of a node, or a list of names.
+    type: raw
+    default: first
+  zone:
+    description: Only this zone.
+    type: str
+  zone_order:
+    description: Zones in the order in which they are patched. By name by default.
+    type: list
+    elements: str
+"""
+
+EXAMPLES = r"""
+- name: Inventory is sound
+  kos.fleet.inventory_check:
+    nodes: "{{ ansible_play_hosts_all }}"
+    batch: 2
+  run_once: true
+  register: plan
+"""
+
+RETURN = r"""
+rollout:
+  description: A name for a rollout, which no other has.
+  type: str
+  returned: success
+holder:
+  description: Who runs it, as account and host of the controller.
+  type: str
+  returned: success
+zones:
+  description: Nodes of each zone.
+  type: dict
+  returned: success
+waves:
+  description: Waves in order, each with C(name), C(zone) and C(hosts).
+  type: list
+  elements: dict
+  returned: success
+nodes:
+  description: All nodes of the waves, in that order.
+  type: list
+  elements: str
+  returned: success
+"""
