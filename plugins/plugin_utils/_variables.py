@@ -32,7 +32,8 @@ def unknown(names: Iterable[str], prefix: str, known: Iterable[str]) -> list[str
     told = []
     for name in sorted({str(name) for name in names}):
         if name.startswith(prefix) and name not in allowed:
-            near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(allowed)}"
+            rest = {other.removeprefix(prefix): other for other in allowed}
+            near = difflib.get_close_matches(name.removeprefix(prefix), rest, n=1)
+            hint = f"did you mean {rest[near[0]]}?" if near else f"known are {', '.join(allowed)}"
             told.append(f"{name} is not a variable of {prefix.rstrip('_')}; {hint}")
     return told
