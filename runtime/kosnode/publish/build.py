@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from tuf.api.metadata import Targets
 
 from .. import archive, authored, files, patch, schema, unit, version
 from ..errors import DamagedError, InputError, TrustError
-from ..manifest import Manifest
+from ..manifest import FileEntry, LinkEntry, Manifest
 from ..metadata import RELEASES
 from . import catalogue, documents, publication
 from .catalogue import Listed
@@ -138,7 +140,7 @@ def build(
             prepared = work / "tree"
             _copy_tree(tree, prepared, names)
             progress(f"hashing {tree}")
-            manifest = Manifest.build(prepared, units=names, **release)
+            manifest = Manifest.build(prepared, **release)
             known = catalogue.listed(draft)
             there = _existing(known, release, manifest.root)
             if there is not None:
@@ -207,12 +209,12 @@ def _copy_folder(source: Path, target: Path) -> None:
     for entry in sorted(os.scandir(source), key=lambda one: one.name):
         copy = target / entry.name
         if entry.is_symlink():
-            copy.symlink_to(os.readlink(entry.path))
+            copy.symlink_to(os.readlink(entry.path))  # noqa: PTH115 - pathlib would tidy the target up
         elif entry.is_dir():
             _copy_folder(Path(entry.path), copy)
         elif entry.is_file():
             shutil.copyfile(entry.path, copy)
-            copy.chmod(0o755 if entry.stat().st_mode & stat.S_IXUSR else 0o644)
+            copy.chmod(stat.S_IMODE(entry.stat().st_mode) | stat.S_IRUSR | stat.S_IWUSR)
         else:
             raise InputError(f"{entry.path} is neither a file nor a directory nor a link", key="--tree")
 
@@ -268,3 +270,123 @@ def _predecessors(known: Sequence[Listed], release: Mapping[str, Any], count: in
         and version.key(one.custom.version) < version.key(release["version"])
     ]
     return sorted(lower, key=lambda one: version.key(one.custom.version), reverse=True)[:count]
+
+
+def _write_release(
+    manifest: Manifest, tree: Path, out: Path, channels: tuple[str, ...], config: Config, progress: Progress
+) -> Listed:
+    """Write manifest and archive of a release, and return its line in the metadata."""
+    document = manifest.canonical()
+    _write(out / f"{manifest.root}.json", document)
+    with (out / f"{manifest.root}.json.zst").open("xb") as stream:
+        manifest_bytes = patch.compress(io.BytesIO(document), stream, len(document), config.level)
+    parts, sizes = archive.parts(manifest), []
+    for part in parts:
+        progress(f"compressing part {part.index + 1} of {len(parts)} ({part.size} bytes)")
+        name = publication.archive_name(manifest.root, part.index, len(parts))
+        with tempfile.TemporaryFile(dir=out) as plain, (out / name).open("xb") as stream:
+            archive.write_part(manifest, part, tree, plain)
+            plain.seek(0)
+            sizes.append(patch.compress(plain, stream, part.size, config.level))
+    custom = Custom(
+        manifest.name,
+        manifest.version,
+        manifest.arch,
+        channels,
+        tuple(sizes),
+        manifest_bytes,
+        manifest.size,
+    )
+    return Listed(manifest.root, len(document), hashlib.sha3_256(document).hexdigest(), custom)
+
+
+def _write_patches(
+    repository: Repository,
+    old: Listed,
+    new: Listed,
+    manifest: Manifest,
+    work: Path,
+    config: Config,
+    progress: Progress,
+) -> int:
+    """Write the patches from one earlier release that are smaller than the whole; returns their bytes."""
+    old_manifest = catalogue.load_manifest(repository, old.root)
+    old_tree = work / old.root
+    progress(f"patching from {old.title}")
+    _unpack_archive(repository, old, old_manifest, old_tree)
+    whole = patch.make(old_manifest.canonical(), manifest.canonical(), config.level)
+    written = _write_smaller(work / f"patches/{old.root}-{new.root}.json.zst", whole, new.custom.manifest)
+    parts = archive.parts(manifest)
+    for part in parts:
+        # A patch this large would need more memory on a node than it may take.
+        if part.size > archive.PREFIX_BYTES:
+            continue
+        plain = io.BytesIO()
+        archive.write_part(manifest, part, work / "tree", plain)
+        data = patch.make(archive.old_bytes(old_manifest, part, old_tree), plain.getvalue(), config.level)
+        name = publication.patch_name(old.root, new.root, part.index, len(parts))
+        written += _write_smaller(work / "patches" / name, data, new.custom.archive[part.index])
+    shutil.rmtree(old_tree)
+    return written
+
+
+def _write_smaller(path: Path, data: bytes, limit: int) -> int:
+    if len(data) >= limit:
+        return 0
+    _write(path, data)
+    return len(data)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as stream:
+        stream.write(data)
+
+
+def _unpack_archive(repository: Repository, one: Listed, manifest: Manifest, target: Path) -> None:
+    """Write the files of a listed release into a new directory, each checked against the manifest.
+
+    Raises:
+        DamagedError: a part is missing, or has other bytes than the manifest says; names it.
+    """
+    folder = Folder.make(target, manifest)
+    parts = archive.parts(manifest)
+    for part in parts:
+        name = publication.archive_name(one.root, part.index, len(parts))
+        found = repository.find("releases", name)
+        if found is None:
+            raise DamagedError(f"releases/{name} of {one.title} is missing")
+        with found.open("rb") as stream:
+            archive.read_part(manifest, part, patch.unpack(stream, part.size), folder)
+
+
+class Folder:
+    """Takes the files of an archive into a directory, as `archive.Sink`."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+
+    @classmethod
+    def make(cls, base: Path, manifest: Manifest) -> Folder:
+        """Make the directory with those that the manifest implies."""
+        base.mkdir(parents=True)
+        for folder in manifest.directories:
+            (base / folder).mkdir()
+        return cls(base)
+
+    def file(self, entry: FileEntry, chunks: Iterator[bytes]) -> None:
+        with (self._base / entry.path).open("xb") as stream:
+            for chunk in chunks:
+                stream.write(chunk)
+
+    def link(self, entry: LinkEntry) -> None:
+        (self._base / entry.path).symlink_to(entry.target)
+
+
+def _move(work: Path, staged: Path) -> None:
+    """Put the finished files where publication finds them, durably."""
+    for folder in RELEASE_FOLDERS:
+        for path in sorted((work / folder).iterdir()):
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+            path.replace(staged / folder / path.name)
+        files.fsync_directory(staged / folder)

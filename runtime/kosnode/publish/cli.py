@@ -466,7 +466,7 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
 def _verb(
     verbs: Any, name: str, func: Callable[[argparse.Namespace], Result], text: str
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(func=func)
     return parser

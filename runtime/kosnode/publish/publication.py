@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -193,7 +193,7 @@ def _require_valid(chain: _Chain, now: datetime) -> None:
 def _require_files(repository: Repository, releases: Metadata[Targets]) -> None:
     for path, target in releases.signed.targets.items():
         root, custom = documents.root_of(path), documents.custom_of(target)
-        for name, size in release_files(root, target.length, custom).items():
+        for name, size in release_files(root, target.length, custom.manifest, custom.archive).items():
             found = repository.find("releases", name)
             if found is None:
                 raise DamagedError(f"releases/{name} of {custom.name} {custom.version} is missing")
@@ -201,18 +201,17 @@ def _require_files(repository: Repository, releases: Metadata[Targets]) -> None:
                 raise DamagedError(f"{found} has {found.stat().st_size} bytes, signed are {size}")
 
 
-def release_files(root: str, length: int, custom: documents.Custom) -> dict[str, int]:
+def release_files(root: str, length: int, manifest: int, archive: Sequence[int]) -> dict[str, int]:
     """Return the files of a release below `releases/` and the bytes of each (docs/architecture.md, Mirror).
 
     Args:
         root: release root.
         length: bytes of the manifest.
-        custom: what the signed target says.
+        manifest: its compressed bytes.
+        archive: compressed bytes of each part.
     """
-    parts = {
-        archive_name(root, index, len(custom.archive)): size for index, size in enumerate(custom.archive)
-    }
-    return {f"{root}.json": length, f"{root}.json.zst": custom.manifest, **parts}
+    parts = {archive_name(root, index, len(archive)): size for index, size in enumerate(archive)}
+    return {f"{root}.json": length, f"{root}.json.zst": manifest, **parts}
 
 
 def archive_name(root: str, index: int, count: int) -> str:

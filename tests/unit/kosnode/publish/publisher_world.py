@@ -43,7 +43,7 @@ class Clock:
 
 
 class World:
-    """Holders alice, bob and carol (2 of 3 everywhere), an outsider, an online key, and a repository of theirs.
+    """Holders alice, bob and carol (2 of 3 everywhere), an outsider, an online key, their repository.
 
     Args:
         base: a directory for all of it.
@@ -113,6 +113,7 @@ class World:
             file.chmod(mode)
             moment = random.randrange(2**31)
             os.utime(file, (moment, moment))
+        (tree / "lib/newest").unlink(missing_ok=True)
         (tree / "lib/newest").symlink_to("version")
         return tree
 

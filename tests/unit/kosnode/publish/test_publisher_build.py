@@ -1,4 +1,4 @@
-"""Building: the same tree gives the same bytes, patches give exactly the new archive, bad trees give one message."""
+"""Building: the same tree gives the same bytes, patches are small, bad trees get one message."""
 
 from __future__ import annotations
 
@@ -46,8 +46,10 @@ def test_a_release_carries_unit_json_and_no_unit_yml(opened: World) -> None:
     manifest = json.loads((opened.repository.staged_dir / f"releases/{built.root}.json").read_bytes())
     paths = {entry["path"]: entry for entry in manifest["files"]}
     assert manifest["units"] == ["agent"]
-    assert "units/agent/unit.json" in paths and "units/agent/unit.yml" not in paths
-    assert paths["bin/run"]["mode"] == "0555" and paths["lib/version"]["mode"] == "0444"
+    assert "units/agent/unit.json" in paths
+    assert "units/agent/unit.yml" not in paths
+    assert paths["bin/run"]["mode"] == "0555"
+    assert paths["lib/version"]["mode"] == "0444"
     assert paths["lib/newest"] == {"path": "lib/newest", "type": "link", "target": "version"}
 
 
@@ -70,9 +72,11 @@ def test_building_the_same_again_changes_nothing(opened: World) -> None:
     first = opened.release("1.0.0")
     before = mirror_files(opened.repository)
     again = opened.build("1.0.0", tree=opened.tree("1.0.0", name="again"), channels=["beta"])
-    assert not again.changed and again.root == first.root
+    assert not again.changed
+    assert again.root == first.root
     assert again.notes == ["kos 1.0.0 (any) is not in beta: see `repo promote`"]
-    assert mirror_files(opened.repository) == before and opened.repository.staged("releases") is None
+    assert mirror_files(opened.repository) == before
+    assert opened.repository.staged("releases") is None
 
 
 def test_a_version_never_changes_its_contents(opened: World) -> None:
@@ -273,14 +277,16 @@ def test_withdrawing_what_was_never_published_leaves_nothing_waiting(opened: Wor
     opened.build("1.0.0")
     assert mirror_files(opened.repository)
     change = catalogue.withdraw(opened.repository, "1.0.0")
-    assert change.changed and change.staged is None
+    assert change.changed
+    assert change.staged is None
     assert mirror_files(opened.repository) == {}
 
 
 def test_withdrawing_from_a_channel_keeps_the_release(opened: World) -> None:
     opened.release("1.0.0", channels=["beta", "stable"])
     catalogue.withdraw(opened.repository, "1.0.0", channel="stable")
-    assert rows(opened)["1.0.0"]["channels"] == ["beta"] and rows(opened)["1.0.0"]["state"] == "staged"
+    assert rows(opened)["1.0.0"]["channels"] == ["beta"]
+    assert rows(opened)["1.0.0"]["state"] == "staged"
     with pytest.raises(InputError, match="is not in the channel stable"):
         catalogue.withdraw(opened.repository, "1.0.0", channel="stable")
 
@@ -289,7 +295,8 @@ def test_the_list_says_what_each_release_costs(opened: World) -> None:
     old, new = opened.release("1.0.0"), opened.build("1.1.0")
     table = rows(opened)
     assert (table["1.0.0"]["state"], table["1.1.0"]["state"]) == ("published", "staged")
-    assert table["1.1.0"]["archive"] == sum(new.archive) and table["1.1.0"]["files"] == 5
+    assert table["1.1.0"]["archive"] == sum(new.archive)
+    assert table["1.1.0"]["files"] == 5
     assert table["1.1.0"]["patches"] == [
         {"root": old.root, "version": "1.0.0", "bytes": new.patches[old.root]}
     ]

@@ -1,4 +1,4 @@
-"""The command: three holders from key to published release by nothing but commands, with JSON and exit codes."""
+"""The command: three holders from key to published release by commands alone, JSON and exit codes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class Shell:
         captured = self.capsys.readouterr()
         assert code == expect, captured.err
         said: dict[str, Any] = json.loads(captured.out)
-        assert said["exit"] == code and said["ok"] == (code == 0) and PASSPHRASE.decode() not in captured.out
+        assert said["exit"] == code
+        assert said["ok"] == (code == 0)
+        assert PASSPHRASE.decode() not in captured.out
         return said
 
     def text(self, *words: object) -> str:
@@ -67,7 +69,8 @@ def test_the_whole_way_from_keys_to_a_published_release(
     release = tmp_path / "release.yml"
     release.write_text("name: kos\nversion: 1.0.0\nsync_risk: none\n")
     built = run("build", repository, "--tree", tree, "--release-file", release, "--channel", "beta")
-    assert built["changed"] and built["result"]["waiting"]["quorums"][0]["missing"] == 2
+    assert built["changed"]
+    assert built["result"]["waiting"]["quorums"][0]["missing"] == 2
 
     for name in ("ann", "cho"):
         for staged in ("1.root.json", "targets.json", "releases.json"):
@@ -76,14 +79,13 @@ def test_the_whole_way_from_keys_to_a_published_release(
             run("sign", copy, "--key", tmp_path / f"{name}.key", *opens)
         if name == "ann":
             before = run("publish", repository, *opens, expect=13)
-            assert (
-                before["error"]["kind"] == "trust"
-                and "root has 0 of 2 signatures" in before["error"]["message"]
-            )
+            assert before["error"]["kind"] == "trust"
+            assert "root has 0 of 2 signatures" in before["error"]["message"]
         for staged in ("1.root.json", "targets.json", "releases.json"):
             assert run("merge", repository, tmp_path / f"{name}-{staged}")["result"]["new"] == [name]
     published = run("publish", repository, *opens, "--to", mirror)
-    assert published["changed"] and published["result"]["versions"]["releases"] == 1
+    assert published["changed"]
+    assert published["result"]["versions"]["releases"] == 1
     assert not run("publish", repository, *opens, "--to", mirror)["changed"]
 
     node = Client(serve(mirror), tmp_path / "node", (mirror / "metadata/1.root.json").read_bytes())
@@ -114,7 +116,8 @@ def test_bad_input_ends_with_its_code_and_names_the_key(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     said = run(*words, expect=code)
-    assert said["error"]["kind"] == kind and said["error"]["key"]
+    assert said["error"]["kind"] == kind
+    assert said["error"]["key"]
 
 
 def test_a_release_that_does_not_exist_ends_with_4(run: Shell, opened: World) -> None:
@@ -152,7 +155,8 @@ def test_a_person_reads_what_will_be_signed(run: Shell, opened: World) -> None:
     assert "changes since the version signed by alice, bob:" in text
     assert "releases: 0 of 2 signatures (nobody yet), 2 missing" in text
     table = run.text("list", opened.repository.path)
-    assert table.splitlines()[0].split()[:3] == ["NAME", "VERSION", "ARCH"] and built.root[:12] in table
+    assert table.splitlines()[0].split()[:3] == ["NAME", "VERSION", "ARCH"]
+    assert built.root[:12] in table
 
 
 @pytest.mark.parametrize("expires", ["releases", "releases=90", "chaos=90d", "releases=d"])
@@ -166,7 +170,8 @@ def test_the_parser_mounts_below_another_command() -> None:
     parser = argparse.ArgumentParser()
     cli.add_parser(parser.add_subparsers(dest="verb"))
     args = parser.parse_args(["repo", "list", "absent", "--json"])
-    assert args.verb == "repo" and args.json
+    assert args.verb == "repo"
+    assert args.json
     with pytest.raises(KosError, match="is not a repository"):
         args.func(args)
 
@@ -179,7 +184,8 @@ def test_it_runs_by_itself_without_the_rest_of_kosctl(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 2 and json.loads(done.stdout)["error"]["kind"] == "input"
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["kind"] == "input"
     assert done.stderr.startswith("error: ")
 
 

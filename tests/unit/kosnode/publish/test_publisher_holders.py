@@ -1,4 +1,4 @@
-"""Who holds the keys: a repository is made once, and every change of keys needs the quorums that it concerns."""
+"""Who holds the keys: a repository is made once, and each change of keys needs the quorums it concerns."""
 
 from __future__ import annotations
 
@@ -210,7 +210,8 @@ def test_a_draft_that_changes_says_how_many_signatures_it_cost(opened: World) ->
 def test_a_draft_that_goes_back_to_what_is_published_waits_no_more(opened: World) -> None:
     holders.change_delegation(opened.repository, Rotation(add=[opened.public("mallory")]))
     change = holders.change_delegation(opened.repository, Rotation(remove=["mallory"]))["targets"]
-    assert change.changed and change.staged is None
+    assert change.changed
+    assert change.staged is None
     assert opened.repository.staged("targets") is None
 
 

@@ -31,8 +31,12 @@ def test_the_encryption_is_what_the_documentation_says(tmp_path: Path) -> None:
     keys.make(tmp_path / "alice.key", PASSPHRASE)
     command = ["openssl", "asn1parse", "-in", str(tmp_path / "alice.key")]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert "PBES2" in said and "PBKDF2" in said and "hmacWithSHA256" in said and "aes-256-cbc" in said
-    assert "INTEGER           :0800" in said and "2048" in keys.ENCRYPTION
+    assert "PBES2" in said
+    assert "PBKDF2" in said
+    assert "hmacWithSHA256" in said
+    assert "aes-256-cbc" in said
+    assert "INTEGER           :0800" in said
+    assert "2048" in keys.ENCRYPTION
 
 
 def test_a_key_that_openssl_encrypted_with_scrypt_opens(tmp_path: Path) -> None:
@@ -41,8 +45,22 @@ def test_a_key_that_openssl_encrypted_with_scrypt_opens(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(PASSPHRASE)
     slow = tmp_path / "slow.key"
     subprocess.run(
-        ["openssl", "pkcs8", "-topk8", "-v2", "aes-256-cbc", "-scrypt", "-in", str(tmp_path / "alice.key")]
-        + ["-out", str(slow), "-passin", f"file:{tmp_path / 'in'}", "-passout", f"file:{tmp_path / 'out'}"],
+        [
+            "openssl",
+            "pkcs8",
+            "-topk8",
+            "-v2",
+            "aes-256-cbc",
+            "-scrypt",
+            "-in",
+            str(tmp_path / "alice.key"),
+            "-out",
+            str(slow),
+            "-passin",
+            f"file:{tmp_path / 'in'}",
+            "-passout",
+            f"file:{tmp_path / 'out'}",
+        ],
         check=True,
     )
     slow.chmod(0o600)
@@ -57,7 +75,8 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "bob.pub").write_text("taken")
     with pytest.raises(InputError, match=r"bob\.pub exists already"):
         keys.make(tmp_path / "bob.key", PASSPHRASE)
-    assert (tmp_path / "alice.key").read_bytes() == before and not (tmp_path / "bob.key").exists()
+    assert (tmp_path / "alice.key").read_bytes() == before
+    assert not (tmp_path / "bob.key").exists()
 
 
 def test_a_wrong_passphrase_is_said_to_be_wrong(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Publication: a quorum or nothing, in an order that an interruption cannot spoil, to mirrors nobody trusts."""
+"""Publication: a quorum or nothing, in an order that an interruption cannot spoil, to any mirror."""
 
 from __future__ import annotations
 
@@ -51,15 +51,17 @@ def test_one_of_two_signatures_is_refused_and_two_are_taken(opened: World, clien
     opened.sign("releases", "alice")
     opened.publish()
     target = node.find(built.root)
-    assert target is not None and set(target.hashes) == {"sha3_256"}
-    assert target.custom["version"] == "1.0.0" and target.custom["channels"] == ["stable"]
+    assert target is not None
+    assert set(target.hashes) == {"sha3_256"}
+    assert target.custom["version"] == "1.0.0"
+    assert target.custom["channels"] == ["stable"]
     assert json.loads(node.download(built.root))["root"] == built.root
 
 
 def test_a_mirror_that_adds_a_release_with_one_signature_is_refused_by_a_client(
     opened: World, client: ClientOf
 ) -> None:
-    """S17: whoever holds one key of two and the mirror, and even the online key, still gets nothing through."""
+    """S17: whoever has one key of two, the mirror and even the online key gets nothing through."""
     node = client(opened)
     opened.build("1.0.0")
     opened.sign("releases", "alice")
@@ -73,7 +75,8 @@ def test_a_mirror_that_adds_a_release_with_one_signature_is_refused_by_a_client(
 def _publish_by_force(world: World, releases: bytes) -> None:
     """Do with the online key what a thief of it could do."""
     repository, published = world.repository, world.repository.published()
-    assert published.snapshot is not None and published.timestamp is not None
+    assert published.snapshot is not None
+    assert published.timestamp is not None
     signer = keys.load_signer(world.key("online"), PASSPHRASE)
     (repository.metadata_dir / "2.releases.json").write_bytes(releases)
     snapshot, timestamp = published.snapshot, published.timestamp
@@ -114,7 +117,8 @@ def test_publishing_again_changes_nothing(opened: World) -> None:
     opened.release("1.0.0")
     before = contents(opened.repository.path)
     done = opened.publish()
-    assert done.actions == [] and done.versions["releases"] == 2
+    assert done.actions == []
+    assert done.versions["releases"] == 2
     assert contents(opened.repository.path) == before
 
 
@@ -186,13 +190,14 @@ def test_an_interruption_anywhere_leaves_the_old_state_or_the_new_and_a_second_r
         assert listed_roots(opened) == {old.root, new.root}
         assert [path for path in opened.repository.staged_dir.rglob("*") if path.is_file()] == []
         cuts += 1
-    assert cuts > 8 and seen == {False, True}
+    assert cuts > 8
+    assert seen == {False, True}
 
 
 def test_what_was_interrupted_after_the_root_was_written_is_finished(
     opened: World, client: ClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a new online key the old timestamp is worthless under the new root: the second run must write one."""
+    """With a new online key the old timestamp is worthless under the new root: a new one is written."""
     keys.make(opened.base / "online2.key", PASSPHRASE)
     new = holders.OnlineKey(opened.base / "online2.key", PASSPHRASE)
     holders.change_root(opened.repository, Rotation(), new)
@@ -263,7 +268,8 @@ def test_a_timestamp_says_when_it_was_issued_and_renews_without_the_holders(
     node = client(opened)
     opened.clock.pass_days(1)
     renewal = publication.renew_timestamp(opened.repository, PASSPHRASE)
-    assert renewal.alarms == [] and renewal.publication.versions["timestamp"] == 2
+    assert renewal.alarms == []
+    assert renewal.publication.versions["timestamp"] == 2
     assert renewal.publication.versions["snapshot"] == 1
     timestamp = json.loads((opened.repository.metadata_dir / "timestamp.json").read_bytes())["signed"]
     assert timestamp["x-kos-issued"] == documents.time_text(opened.clock.now)
@@ -291,7 +297,8 @@ def test_an_expired_timestamp_is_refused_by_a_client_and_its_successor_is_taken(
 def test_a_document_that_expires_soon_raises_the_alarm_in_time(opened: World) -> None:
     opened.clock.pass_days(170)
     renewal = publication.renew_timestamp(opened.repository, PASSPHRASE)
-    assert len(renewal.alarms) == 1 and renewal.alarms[0].startswith("releases 1 expires at ")
+    assert len(renewal.alarms) == 1
+    assert renewal.alarms[0].startswith("releases 1 expires at ")
     opened.clock.pass_days(11)
     before = contents(opened.repository.public)
     with pytest.raises(TrustError, match="releases 1 expired at"):

@@ -41,7 +41,8 @@ def test_a_copied_file_is_signed_elsewhere_and_its_signature_comes_back(waiting:
     alice, bob = carried(waiting, "alice"), carried(waiting, "bob")
     shutil.move(waiting.repository.path, waiting.base / "away")  # neither machine has the repository
     signed = signing.sign(alice, None, waiting.key("alice"), PASSPHRASE)
-    assert signed.holder == "alice" and signed.to_dict()["quorums"][0]["missing"] == 1
+    assert signed.holder == "alice"
+    assert signed.to_dict()["quorums"][0]["missing"] == 1
     signing.sign(bob, "releases", waiting.key("bob"), PASSPHRASE)
     shutil.move(waiting.base / "away", waiting.repository.path)
 
@@ -129,7 +130,9 @@ def test_a_signature_of_an_older_draft_does_not_come_back(waiting: World) -> Non
 def test_a_holder_sees_who_signed_the_version_that_changes_are_measured_against(waiting: World) -> None:
     shown = signing.open_file(carried(waiting)).to_dict()
     assert shown["previous_signed_by"] == ["alice", "bob"]
-    assert shown["version"] == 2 and len(shown["changes"]) == 1 and shown["changes"][0].startswith("expires ")
+    assert shown["version"] == 2
+    assert len(shown["changes"]) == 1
+    assert shown["changes"][0].startswith("expires ")
 
 
 def test_a_forged_previous_version_carries_nobodys_signature(waiting: World) -> None:
