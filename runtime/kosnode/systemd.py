@@ -90,12 +90,15 @@ class RealSystemd:
         self._change("start", names, timeout_s)
 
     def stop(self, names: Sequence[str], *, timeout_s: float = 60.0) -> None:
-        loaded = [
-            name
-            for name, shown in self.show(names, ["LoadState"]).items()
-            if shown["LoadState"] != "not-found"
-        ]
-        self._change("stop", loaded, timeout_s)
+        states = self.show(names, ["LoadState"])
+        loaded = [name for name, shown in states.items() if shown["LoadState"] != "not-found"]
+        try:
+            self._change("stop", loaded, timeout_s)
+        except StartError:
+            # A transient unit may go by itself in between, and is not loaded then.
+            states = self.show(loaded, ["ActiveState"])
+            if any(shown["ActiveState"] not in ("inactive", "failed") for shown in states.values()):
+                raise
 
     def reload(self, names: Sequence[str], *, timeout_s: float = 60.0) -> None:
         running = [

@@ -84,6 +84,21 @@ def test_only_what_is_loaded_is_stopped_and_only_what_runs_is_reloaded(bench: Be
     assert bench.calls() == [["systemctl", "stop", "--", "a"], ["systemctl", "reload", "--", "a"]]
 
 
+@pytest.mark.parametrize("state", ["inactive", "failed", "active", "deactivating"])
+def test_a_unit_that_went_by_itself_is_stopped_and_one_that_still_runs_is_not(
+    bench: Bench, state: str
+) -> None:
+    """A transient service is forgotten together with its timer, so it may be gone when its turn comes."""
+    bench.shows(f"Id=a\nLoadState=loaded\nActiveState={state}\n")
+    (bench.folder / "fail").write_text("Failed to stop a: Unit a not loaded.\n")
+
+    if state in ("inactive", "failed"):
+        RealSystemd().stop(["a"])
+    else:
+        with pytest.raises(StartError, match="not loaded"):
+            RealSystemd().stop(["a"])
+
+
 def test_a_unit_that_does_not_start_is_another_error_than_a_systemd_that_says_no(bench: Bench) -> None:
     (bench.folder / "fail").write_text("Job for kos-a.service failed.\nSee status.\n")
 
