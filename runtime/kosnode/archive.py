@@ -176,7 +176,7 @@ def read_part(manifest: Manifest, part: Part, stream: BinaryIO, sink: Sink) -> N
         if isinstance(entry, LinkEntry):
             sink.link(entry)
             continue
-        chunks = _content(stream, entry, where)
+        chunks = content(stream, entry, where)
         sink.file(entry, chunks)
         for _ in chunks:
             pass
@@ -184,6 +184,29 @@ def read_part(manifest: Manifest, part: Part, stream: BinaryIO, sink: Sink) -> N
     _expect(stream, END, where, part.entries[-1].path, "end of the archive after it")
     if stream.read(1):
         raise DamagedError(f"{where}: more bytes follow after its end", key=part.entries[-1].path)
+
+
+def content(stream: BinaryIO, entry: FileEntry, where: str) -> Iterator[bytes]:
+    """Yield the content of a file from a stream that may go on after it.
+
+    Args:
+        stream: is read by exactly the size of the file.
+        entry: the file.
+        where: names the stream in messages.
+
+    Raises:
+        DamagedError: the stream ends early or, after the last chunk, the hash is another.
+    """
+    digest, left = hashlib.sha3_256(), entry.size
+    while left:
+        chunk = stream.read(min(_CHUNK, left))
+        if not chunk:
+            _damaged(where, entry.path, f"ends {left} bytes early")
+        left -= len(chunk)
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != entry.sha3:
+        _damaged(where, entry.path, "has another content than the manifest says")
 
 
 def header(entry: Entry) -> bytes:
@@ -269,19 +292,6 @@ def _write_file(entry: FileEntry, path: Path, out: BinaryIO, where: str) -> None
     if left or digest.hexdigest() != entry.sha3:
         _damaged(where, entry.path, "differs from the manifest")
     out.write(bytes(-entry.size % BLOCK))
-
-
-def _content(stream: BinaryIO, entry: FileEntry, where: str) -> Iterator[bytes]:
-    digest, left = hashlib.sha3_256(), entry.size
-    while left:
-        chunk = stream.read(min(_CHUNK, left))
-        if not chunk:
-            _damaged(where, entry.path, f"ends {left} bytes early")
-        left -= len(chunk)
-        digest.update(chunk)
-        yield chunk
-    if digest.hexdigest() != entry.sha3:
-        _damaged(where, entry.path, "has another content than the manifest says")
 
 
 def _expect(stream: BinaryIO, expected: bytes, where: str, path: str, what: str) -> None:
