@@ -29,6 +29,7 @@ def main() -> None:
     out: Path = parser.parse_args().out
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(ROOT / "docs", out)
+    (out / "index.md").write_text((ROOT / "README.md").read_text("utf-8").replace("](docs/", "]("), "utf-8")
     pages = {
         "modules.md": module_page(),
         "roles.md": role_page(),
