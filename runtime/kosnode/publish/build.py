@@ -90,11 +90,11 @@ def read_release(path: Path | None, given: Mapping[str, str]) -> dict[str, Any]:
     for key in ("name", "version"):
         if key not in document:
             schema.refuse(where, key, f"is missing: say it there or with --{key}")
+        if not isinstance(document[key], str):
+            schema.refuse(where, key, "must be text")
     document.setdefault("arch", "any")
     if document["arch"] not in ARCHITECTURES:
         schema.refuse(where, "arch", f"must be one of {', '.join(ARCHITECTURES)}; it is {document['arch']!r}")
-    if not isinstance(document["version"], str):
-        schema.refuse(where, "version", "must be text")
     version.key(document["version"])
     if "health" in document:
         if not isinstance(document["health"], list):
@@ -142,6 +142,7 @@ def build(
             progress(f"hashing {tree}")
             manifest = Manifest.build(prepared, **release)
             known = catalogue.listed(draft)
+            publication.prune_staged(repository, {one.root for one in known})
             there = _existing(known, release, manifest.root)
             if there is not None:
                 return Built(manifest.root, False, there.custom.archive, notes=_channel_notes(there, wanted))

@@ -84,6 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = {"kind": error.kind, "message": error.message, "key": error.key}
         envelope.update(ok=False, exit=error.exit_code, error=said, result=error.detail)
         print(f"error: {error.message}", file=sys.stderr)
+    except OSError as error:
+        message = f"{error.filename or 'the system'}: {error.strerror}"
+        envelope.update(ok=False, exit=1, error={"kind": "system", "message": message, "key": None})
+        print(f"error: {message}", file=sys.stderr)
     if args.json:
         sys.stdout.write(files.canonical(envelope).decode("utf-8") + "\n")
     elif text:

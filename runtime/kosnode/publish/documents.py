@@ -16,6 +16,7 @@ from tuf.api.metadata import (
     Delegations,
     Key,
     Metadata,
+    Role,
     Root,
     Snapshot,
     TargetFile,
@@ -86,6 +87,7 @@ def parse(data: bytes, role: str, what: str) -> Metadata[Any]:
 
 def from_value(value: Any, role: str, what: str) -> Metadata[Any]:
     """Like `parse`, from JSON that is read already (and is consumed)."""
+    _check_signatures(value, what)
     try:
         document: Metadata[Any] = Metadata.from_dict(value)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -94,6 +96,18 @@ def from_value(value: Any, role: str, what: str) -> Metadata[Any]:
         raise InputError(f"{what} holds {document.signed.type} metadata, not {role}")
     check(document.signed, role, what)
     return document
+
+
+def _check_signatures(value: Any, what: str) -> None:
+    # python-tuf takes anything for a key id and a signature, and fails where it is used.
+    signatures = value.get("signatures") if isinstance(value, dict) else None
+    if not isinstance(signatures, list) or not all(
+        isinstance(made, dict)
+        and set(made) == {"keyid", "sig"}
+        and all(isinstance(text, str) for text in made.values())
+        for made in signatures
+    ):
+        raise InputError(f"{what}: signatures is not a list of keyid and sig", key="signatures")
 
 
 def check(signed: Any, role: str, what: str) -> None:
@@ -106,7 +120,7 @@ def check(signed: Any, role: str, what: str) -> None:
         InputError: naming the file and the rule.
     """
     if role == "root":
-        _check_keys(signed.keys, what)
+        _check_roles(signed.roles, signed.keys, what)
         if signed.consistent_snapshot is not True:
             raise InputError(
                 f"{what} is not of a repository with consistent snapshots", key="consistent_snapshot"
@@ -118,7 +132,7 @@ def check(signed: Any, role: str, what: str) -> None:
         delegated = delegations.roles[RELEASES]
         if delegated.paths != [RELEASES_PATH] or not delegated.terminating:
             raise InputError(f"{what} must delegate {RELEASES_PATH}, terminating", key="delegations")
-        _check_keys(delegations.keys, what)
+        _check_roles(delegations.roles, delegations.keys, what)
     elif role == RELEASES:
         if signed.delegations is not None:
             raise InputError(f"{what} must not delegate", key="delegations")
@@ -133,9 +147,16 @@ def check(signed: Any, role: str, what: str) -> None:
             custom_of(target, what)
 
 
-def _check_keys(by_id: Mapping[str, Key], what: str) -> None:
+def _check_roles(roles: Mapping[str, Role], by_id: Mapping[str, Key], what: str) -> None:
     for keyid, key in by_id.items():
         keys.check_public(keyid, key.to_dict(), what)
+    for name, role in roles.items():
+        if not all(isinstance(keyid, str) and keyid in by_id for keyid in role.keyids):
+            raise InputError(f"{what}: {name} names a key that is not there", key=name)
+        if not _is_size(role.threshold) or not 1 <= role.threshold <= len(role.keyids):
+            raise InputError(
+                f"{what}: {name} cannot need {role.threshold} of {len(role.keyids)} keys", key=name
+            )
 
 
 def root_of(path: str) -> str:
@@ -193,7 +214,11 @@ def custom_of(target: TargetFile, what: str = RELEASES) -> Custom:
     channels = isinstance(value["channels"], list) and all(
         isinstance(item, str) for item in value["channels"]
     )
-    sizes = isinstance(value["archive"], list) and all(_is_size(item) for item in value["archive"])
+    sizes = (
+        isinstance(value["archive"], list)
+        and value["archive"]
+        and all(_is_size(item) for item in value["archive"])
+    )
     if not (texts and channels and sizes and _is_size(value["manifest"]) and _is_size(value["unpacked"])):
         raise InputError(f"{what}: custom of {target.path} has a value of the wrong kind", key="custom")
     return Custom(**{**value, "channels": tuple(value["channels"]), "archive": tuple(value["archive"])})

@@ -125,7 +125,7 @@ def initialise(repository: Repository, config: Config, foundation: Foundation) -
     ):
         (repository.path / folder).mkdir(parents=True, exist_ok=True)
     (repository.path / "online").chmod(0o700)
-    with repository.locked():
+    with repository.locked(founding=True):
         online = repository.online_key(foundation.online.public().keyid)
         files.write_durable(online, foundation.online.path.read_bytes(), mode=0o600)
         for role, (signed, signers) in first.items():

@@ -173,12 +173,18 @@ class Repository:
         return Config(**value).check()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, founding: bool = False) -> Iterator[None]:
         """Hold the repository's lock; each verb that writes does.
+
+        Args:
+            founding: the folder is only just being made a repository.
 
         Raises:
             BusyError: somebody else holds it.
+            InputError: not a repository.
         """
+        if not founding:
+            self.require()
         descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:

@@ -20,6 +20,9 @@ from kosnode.publish.repository import DEFAULT_EXPIRES_S, Config, Repository
 PASSPHRASE = b"three blind mice, in a test"
 HOLDERS = ("alice", "bob", "carol", "mallory", "online")
 
+# Rounds of random tests; make test-all takes many. A failing seed is printed, KOS_SEED replays it.
+ROUNDS = int(os.environ.get("KOS_ROUNDS", "4"))
+
 UNIT = """\
 id: {name}
 version: 1.0.0
@@ -27,6 +30,13 @@ tier: 3
 entry:
   command: [bin/run]
 """
+
+
+def chance() -> random.Random:
+    """Return a generator whose seed is printed, and taken from KOS_SEED where that is set."""
+    seed = int(os.environ.get("KOS_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"KOS_SEED={seed}")
+    return random.Random(seed)
 
 
 @dataclass

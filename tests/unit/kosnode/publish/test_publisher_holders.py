@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from publisher_world import PASSPHRASE, Client, World
+from securesystemslib.signer import SSlibKey
 from tuf.api.exceptions import DownloadError, RepositoryError
 
 from kosnode import files
@@ -226,3 +227,14 @@ def test_a_client_with_another_root_trusts_nothing_of_it(
     )
     with pytest.raises((RepositoryError, DownloadError)):
         stranger.find("0" * 64)
+
+
+def test_one_key_under_two_ids_makes_no_quorum(opened: World) -> None:
+    """C19: whoever writes the documents cannot give one holder two votes."""
+    published = opened.repository.published().root
+    assert published is not None
+    root = published.signed
+    alice = next(key for key in root.keys.values() if keys.holder_of(key) == "alice")
+    root.add_key(SSlibKey("f" * 64, alice.keytype, alice.scheme, alice.keyval), "root")
+    with pytest.raises(InputError, match="is not that of the key"):
+        documents.check(root, "root", "root.json")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import random
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from publisher_world import PASSPHRASE, Client, World
+from publisher_world import PASSPHRASE, ROUNDS, Client, World, chance
 from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
 from tuf.api.metadata import MetaFile
 
@@ -22,7 +21,6 @@ from kosnode.publish import catalogue, documents, holders, keys, publication
 from kosnode.publish.holders import Rotation
 
 ClientOf = Callable[[World], Client]
-ROUNDS = int(os.environ.get("KOS_ROUNDS", "4"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -346,9 +344,7 @@ def test_a_mirror_gets_what_is_public_and_only_what_differs(opened: World, tmp_p
 def test_a_copy_that_is_interrupted_serves_the_old_state_whole(
     opened: World, tmp_path: Path, serve: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+    dice = chance()
     mirror = tmp_path / "mirror"
     old = opened.release("1.0.0")
     opened.publish(mirror)
@@ -358,7 +354,7 @@ def test_a_copy_that_is_interrupted_serves_the_old_state_whole(
     for round_ in range(1, ROUNDS + 1):
         new = opened.release(f"1.{round_}.0")
         with monkeypatch.context() as patched:
-            cut_after(patched, chance.randrange(6))
+            cut_after(patched, dice.randrange(6))
             with pytest.raises(PowerCut):
                 opened.publish(mirror)
         node = Client(url, tmp_path / f"node-{round_}", first)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
-from publisher_world import PASSPHRASE, World
+from publisher_world import PASSPHRASE, ROUNDS, World, chance
 
 from kosnode import files
-from kosnode.errors import InputError, RefusedError, TrustError
+from kosnode.errors import InputError, KosError, RefusedError, TrustError
 from kosnode.publish import documents, holders, signing
 from kosnode.publish.holders import Rotation
 
@@ -203,3 +206,58 @@ def test_signing_names_what_is_not_there(opened: World) -> None:
         signing.open_file(opened.repository.path)
     with pytest.raises(InputError, match="cannot be read"):
         signing.open_file(opened.base / "absent.json")
+
+
+@pytest.mark.parametrize("role", documents.OFFLINE_ROLES)
+def test_whatever_a_carried_file_holds_it_is_read_or_refused_in_words(opened: World, role: str) -> None:
+    """Files come back from other machines: nothing in them may do more than be refused."""
+    holders.renew(opened.repository, role)
+    opened.sign(role, "alice")
+    good = json.loads(carried(opened, role=role).read_bytes())
+    dice = chance()
+    path = opened.base / "mutated.json"
+    for _ in range(ROUNDS * 15):
+        value = json.loads(json.dumps(good))
+        _mutate(value, dice)
+        path.write_text(json.dumps(value))
+        with contextlib.suppress(KosError):
+            signing.open_file(path).to_dict()
+        with contextlib.suppress(KosError):
+            signing.merge(opened.repository, path)
+    assert missing(opened, role) == 1
+
+
+def _mutate(value: Any, dice: random.Random) -> None:
+    """Replace, remove or add one value somewhere in a JSON document."""
+    places: list[tuple[Any, Any]] = []
+    pending = [value]
+    while pending:
+        node = pending.pop()
+        keys = list(node) if isinstance(node, dict) else range(len(node))
+        places += [(node, key) for key in keys]
+        pending += [node[key] for key in keys if isinstance(node[key], (dict, list))]
+    node, key = dice.choice(places)
+    others: list[Any] = [
+        None,
+        -1,
+        0,
+        2**70,
+        "",
+        "zz",
+        "0" * 64,
+        [],
+        [[]],
+        {},
+        {"": []},
+        True,
+        dice.choice(places)[1],
+    ]
+    action = dice.randrange(3)
+    if action == 0:
+        node[key] = dice.choice(others)
+    elif action == 1:
+        del node[key]
+    elif isinstance(node, dict):
+        node["extra"] = dice.choice(others)
+    else:
+        node.append(dice.choice(others))

@@ -80,14 +80,14 @@ def test_a_patch_that_gives_other_bytes_is_named(
     names = sorted(path.name for path in (full.repository.public / "patches").iterdir())
     (name,) = [name for name in names if name[129:] == suffix]
     damage(full.repository.public / "patches" / name)
-    with pytest.raises(DamagedError, match=f"patches/{name}"):
+    with pytest.raises(DamagedError, match=rf"patches/{name}"):
         verify.verify(full.repository.path, now=full.clock)
 
 
 def test_all_that_is_wrong_is_listed(full: World) -> None:
     for path in (full.repository.public / "releases").glob("*.tar.zst"):
         flip(path)
-    with pytest.raises(DamagedError, match="files that are wrong: [2-9]") as caught:
+    with pytest.raises(DamagedError, match=r"files that are wrong: [2-9]") as caught:
         verify.verify(full.repository.path, now=full.clock)
     findings = caught.value.detail["findings"]
     assert isinstance(findings, list)
