@@ -49,6 +49,10 @@ class FetchError(MirrorError):
         self.reason = reason
 
 
+class WrongError(FetchError):
+    """The mirror answers, but not with this file: another status, another size, other bytes."""
+
+
 class AbsentError(FetchError):
     """The mirror answers that it has no such file.
 
@@ -136,16 +140,17 @@ class Mirror(ABC):
 
         Raises:
             AbsentError: no such file.
-            FetchError: everything else a mirror can do wrong, now or while the body is read.
+                WrongError: it answers with something else.
+            FetchError: it is dead or stalls, now or while the body is read.
         """
         answer = self._open(path, offset)
         try:
             if answer.total > limit:
-                raise FetchError(
+                raise WrongError(
                     self.url, f"{path} is oversized: {answer.total} bytes, at most {limit} are allowed"
                 )
             if not (answer.offset == offset or answer.offset == 0) or answer.offset > answer.total:
-                raise FetchError(self.url, f"{path} begins at byte {answer.offset}, {offset} was asked for")
+                raise WrongError(self.url, f"{path} begins at byte {answer.offset}, {offset} was asked for")
             yield Body(answer.offset, answer.total, self._chunks(path, answer))
         finally:
             answer.close()
@@ -275,19 +280,19 @@ class HttpMirror(Mirror):
         if status in (403, 404, 410):
             raise AbsentError(self.url, path, status)
         if 300 <= status < 400:
-            raise FetchError(self.url, f"{path} is redirected (status {status}), which is refused")
+            raise WrongError(self.url, f"{path} is redirected (status {status}), which is refused")
         if status not in (200, 206):
-            raise FetchError(self.url, f"{path} answers with status {status}")
+            raise WrongError(self.url, f"{path} answers with status {status}")
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise FetchError(self.url, f"{path} comes with a content coding that was not asked for")
+            raise WrongError(self.url, f"{path} comes with a content coding that was not asked for")
         if "transfer-encoding" in headers or response.length_remaining is None:
-            raise FetchError(self.url, f"{path} comes without a valid Content-Length")
+            raise WrongError(self.url, f"{path} comes without a valid Content-Length")
         length = response.length_remaining
         if status == 200:
             return 0, length
         match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
         if not match or int(match[2]) - int(match[1]) + 1 != length or int(match[2]) + 1 != int(match[3]):
-            raise FetchError(self.url, f"{path} comes with a wrong Content-Range")
+            raise WrongError(self.url, f"{path} comes with a wrong Content-Range")
         return int(match[1]), int(match[3])
 
     @contextmanager
@@ -353,7 +358,7 @@ def download(mirror: Mirror, path: str, part: Path, *, limit: int, size: int | N
         Bytes that were taken over from an earlier attempt; 0 if all came now.
 
     Raises:
-        FetchError: as `Mirror.open`, or the size is not `size`.
+        FetchError: as `Mirror.open`; WrongError where the size is not `size`.
     """
     bound = limit if size is None else size
     have = part.stat().st_size if part.exists() else 0
@@ -364,7 +369,7 @@ def download(mirror: Mirror, path: str, part: Path, *, limit: int, size: int | N
         return have
     with mirror.open(path, offset=have, limit=bound) as body:
         if size is not None and body.total != size:
-            raise FetchError(mirror.url, f"{path} has {body.total} bytes, {size} are signed")
+            raise WrongError(mirror.url, f"{path} has {body.total} bytes, {size} are signed")
         with part.open("r+b" if have else "wb") as stream:
             stream.truncate(body.offset)
             stream.seek(body.offset)
@@ -383,22 +388,19 @@ def download_checked(
         mirror, path, part, limit, size: as for `download`.
 
     Returns:
-        What `use` returned. The part file is gone then.
+        What `use` returned. The caller removes `part` when it needs it no more.
 
     Raises:
-        FetchError: the mirror did not give the file, or gave wrong bytes.
+        FetchError: the mirror did not give the file; WrongError where it gave wrong bytes.
     """
     while True:
         kept = download(mirror, path, part, limit=limit, size=size)
         try:
-            result = use(part)
+            return use(part)
         except (DamagedError, InputError) as error:
             part.unlink()
             if not kept:
-                raise FetchError(mirror.url, f"{path} has wrong bytes: {error.message}") from error
-        else:
-            part.unlink()
-            return result
+                raise WrongError(mirror.url, f"{path} has wrong bytes: {error.message}") from error
 
 
 class _Pace:
