@@ -1,8 +1,8 @@
 """The main job on a local fleet, told step by step: publish, install, patch, fall back, roll back.
 
-Run by `make fleet` on machines that `tests/bed` has made. Everything is done the way an operator does it, with
-the playbooks of the collection; what goes wrong on purpose is done to the machines from outside. A step that
-does not end as it should ends the demo red.
+Run by `make fleet` on machines that `tests/bed` has made. Everything is done the way an operator does it,
+with the playbooks of the collection; what goes wrong on purpose is done to the machines from outside. A step
+that does not end as it should ends the demo red.
 """
 
 from __future__ import annotations
@@ -112,6 +112,9 @@ class Demo:
             passphrase = self.folders.keys / f"{name}.passphrase"
             passphrase.touch(0o600)
             passphrase.write_text(secrets.token_urlsafe(32) + "\n")
+            self.publisher(
+                "key", "new", "--out", self.folders.keys / f"{name}.key", "--passphrase-file", passphrase
+            )
         self.write_variables()
         self.publish("1.0.0")
         self.expect(self.repository_versions() == ["1.0.0"], "the repository has release 1.0.0 alone")
@@ -215,14 +218,17 @@ The fleet is up and healthy: zone a runs 1.1.0, zone b runs 1.0.0.
 
     def write_variables(self) -> None:
         """Write the group variables of the fleet beside the inventory that the bed made."""
-        login = (self.inventory / ".ssh/id_ed25519.pub").read_text().strip()
+        private = self.inventory / ".ssh/id_ed25519"
+        login = subprocess.run(
+            ["ssh-keygen", "-y", "-f", private], check=True, capture_output=True, text=True
+        ).stdout
         keys = self.folders.keys
         variables: dict[str, Any] = {
             "bootstrap_fleet": "local",
             "bootstrap_class": "griot",
             "bootstrap_mirrors": [f"http://{mirror.address}:{MIRROR_PORT}/" for mirror in self.mirrors],
             "bootstrap_trust_root": str(self.folders.repository / "public/metadata/1.root.json"),
-            "bootstrap_operator_keys": [login],
+            "bootstrap_operator_keys": [login.strip()],
             "bootstrap_policy": POLICY,
             "mirror_source": str(self.folders.repository / "public"),
             "mirror_port": MIRROR_PORT,
@@ -236,7 +242,6 @@ The fleet is up and healthy: zone a runs 1.1.0, zone b runs 1.0.0.
             "rollback_pause_file": str(self.folders.root / "PAUSE"),
             "runtime_evidence_dir": str(self.folders.evidence),
             "publish_repository": str(self.folders.repository),
-            "publish_make_keys": True,
             "publish_root_keys": [str(keys / f"{name}.pub") for name in HOLDERS],
             "publish_root_threshold": 2,
             "publish_releases_keys": [str(keys / f"{name}.pub") for name in HOLDERS],
@@ -280,7 +285,7 @@ The fleet is up and healthy: zone a runs 1.1.0, zone b runs 1.0.0.
         }
 
     def trial_under_way(self, node: str) -> TrialUnderWay:
-        """Patch one node to 1.3.0 beside the story: entered when its trial runs, left when the playbook is red."""
+        """Patch one node to 1.3.0 beside the story: entered in its trial, left when the playbook is red."""
         return TrialUnderWay(
             self, node, self.command("patch", "-e", "patch_release=1.3.0", *DISTURBED, "--limit", node)
         )
@@ -306,11 +311,19 @@ The fleet is up and healthy: zone a runs 1.1.0, zone b runs 1.0.0.
         command = ["/opt/kos/current/bin/kosctl", "health", "--json"]
         return self.bed.exec(node, command, check=False).returncode == 0
 
-    def repository_versions(self) -> list[str]:
-        command = [sys.executable, "-m", "kosnode.publish", "list", str(self.folders.repository), "--json"]
+    def publisher(self, *arguments: str | Path) -> dict[str, Any]:
+        """Run `kosctl repo` on the controller and return its result."""
+        command = [sys.executable, "-m", "kosnode.publish", *map(str, arguments), "--json"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "runtime")}
-        answer = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-        return [release["version"] for release in json.loads(answer)["result"]["releases"]]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode != 0:
+            raise DemoError(f"kosctl repo {arguments[0]} failed: {done.stdout or done.stderr}")
+        result: dict[str, Any] = json.loads(done.stdout)["result"]
+        return result
+
+    def repository_versions(self) -> list[str]:
+        listed = self.publisher("list", self.folders.repository)["releases"]
+        return [release["version"] for release in listed]
 
     def expect_fleet(self, versions: dict[str, str]) -> None:
         """Hold each node to the version it has to run, and to being healthy on it."""

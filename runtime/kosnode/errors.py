@@ -19,7 +19,9 @@ class KosError(Exception):
     exit_code = 1
     kind = "internal"
 
-    def __init__(self, message: str, *, key: str | None = None, detail: dict[str, object] | None = None) -> None:
+    def __init__(
+        self, message: str, *, key: str | None = None, detail: dict[str, object] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.key = key
