@@ -4,8 +4,8 @@
     python tools/bundle.py [--output roles/bootstrap/files] [--wheels build/wheels]
 
 The archive is what role bootstrap unpacks to /opt/kos/VERSION. Its version is that of kosnode and a short
-hash of what is in it, so an engine that changed is another directory on a node. Beside it stands `kosctl.json`
-with the version, the name of the file and its SHA-256.
+hash of what is in it, so an engine that changed is another directory on a node. Beside it stands
+`kosctl.json` with the version, the name of the file and its SHA-256.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class ActionModule(NodeAction):
         if args["state"] == "absent":
             return self._remove()
         spec = self._spec(args)
-        bundle = self._bundle(args)
+        bundle = self._find_bundle(args)
         spec["engine"] = bundle.version
         probe = self._probe(bundle.version)
         missing = probe.missing()
@@ -98,7 +98,7 @@ class ActionModule(NodeAction):
             )
         return path.read_text(encoding="utf-8")
 
-    def _bundle(self, args: t.Mapping[str, t.Any]) -> _bundle.Bundle:
+    def _find_bundle(self, args: t.Mapping[str, t.Any]) -> _bundle.Bundle:
         try:
             if args["bundle"]:
                 return _bundle.named(args["bundle"], args["bundle_sha256"], CACHE)

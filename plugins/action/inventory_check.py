@@ -51,7 +51,7 @@ class ActionModule(ActionBase):
             zones = _rollout.zones(groups, args["nodes"]) if args["nodes"] else {}
             if args["zone"] is not None:
                 zones = _one_zone(zones, args["zone"])
-            order = [zone for zone in args["zone_order"] or zones if args["zone"] in (None, zone)]
+            order = [zone for zone in args["zone_order"] or zones if args["zone"] is None or zone in zones]
             waves = _rollout.waves(zones, batch=args["batch"], canary=args["canary"], zone_order=order)
         except _rollout.PlanError as error:
             raise AnsibleActionFail(str(error)) from None
@@ -80,5 +80,6 @@ def _mirrors(hostvars: Mapping[str, t.Any], nodes: Sequence[str]) -> None:
     without = [node for node in nodes if not hostvars[node].get("bootstrap_mirrors")]
     if without:
         raise AnsibleActionFail(
-            f"bootstrap_mirrors is empty for {', '.join(without)}: a node needs at least one address to fetch from"
+            f"bootstrap_mirrors is empty for {', '.join(without)}: "
+            "a node needs at least one address to fetch from"
         )

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the kOS Fleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Action that makes a host a mirror: one probe, and only where something differs, the files and one module."""
+"""Action that makes a host a mirror: one probe; where something differs, the files and one module."""
 
 from __future__ import annotations
 
@@ -130,10 +130,11 @@ class ActionModule(NodeAction):
         source = Path(self._loader.path_dwim(args["source"]))
         if not (source / "metadata/timestamp.json").is_file():
             raise AnsibleActionFail(
-                f"mirror_source names {source}, which holds no metadata/timestamp.json: run kos.fleet.publish first"
+                f"mirror_source names {source}, which holds no metadata/timestamp.json: "
+                "run kos.fleet.publish first"
             )
         self._source = source
-        wanted = {}
+        wanted: dict[str, dict[str, t.Any]] = {}
         for folder in _mirror.FOLDERS:
             for path in sorted((source / folder).rglob("*")):
                 if path.is_file() and not path.name.startswith("."):

@@ -180,8 +180,8 @@ class ActionModule(NodeAction):
     def _not_confirmed(self, result: Mapping[str, t.Any], ending: _trial.Ending) -> dict[str, t.Any]:
         if ending.outcome == "unreachable":
             message = (
-                f"trial of {result['release']} on {self._node}: {ending.reason}. The node falls back by itself at "
-                "the deadline; ask it with kos.fleet.status when the link is back"
+                f"trial of {result['release']} on {self._node}: {ending.reason}. The node falls back by "
+                "itself at the deadline; ask it with kos.fleet.status when the link is back"
             )
             return {"unreachable": True, "msg": message, "node_state": None, "evidence": None}
         evidence, note = self._evidence(str(result["trial"]))

@@ -145,7 +145,8 @@ class ActionModule(ActionBase):
 
     def _publish(self, repository: Path, waiting: Mapping[str, t.Any]) -> None:
         short = [
-            f"{role} needs {quorum['missing']} more of {', '.join(quorum['waiting_for'])} (sign {document['file']})"
+            f"{role} needs {quorum['missing']} more of {', '.join(quorum['waiting_for'])}; "
+            f"they sign {document['file']}"
             for role, document in waiting.items()
             for quorum in document["quorums"]
             if quorum["missing"] > 0
@@ -190,8 +191,8 @@ class ActionModule(ActionBase):
         )
         if "No module named kosnode" in done.stderr:
             raise AnsibleActionFail(
-                f"the publisher (Python package kosnode) is not installed for {sys.executable}; install it, or name "
-                "the folder that holds it in engine"
+                f"the publisher (Python package kosnode) is not installed for {sys.executable}; install "
+                "it, or name the folder that holds it in engine"
             )
         try:
             answer = _kosctl.parse(f"repo {words[0]}", done.returncode, done.stdout, done.stderr)

@@ -48,9 +48,10 @@ class ActionModule(ActionBase):
         verdict = _rollout.judge(results, budget=args["failures"], paused=paused)
         stop = bool(reason) or verdict.stop
         wave = waves[upcoming] if upcoming < len(waves) else None
-        if wave is not None and not stop and begun and not self._task.check_mode:
-            if any((results[host] or {}).get("changed") for host in begun[-1]["hosts"]):
-                self._bake(args["bake"], str(wave["name"]))
+        latest = begun[-1]["hosts"] if begun else []
+        changed = [host for host in latest if (results[host] or {}).get("changed")]
+        if wave is not None and changed and not stop and not self._task.check_mode:
+            self._bake(args["bake"], str(wave["name"]))
         result: dict[str, t.Any] = {
             "changed": False,
             "stop": stop,
@@ -80,7 +81,7 @@ def _index(waves: Sequence[Mapping[str, t.Any]], upcoming: Sequence[str] | None)
 def _stopped(
     waves: Sequence[Mapping[str, t.Any]], hostvars: Mapping[str, t.Any], gate: str | None
 ) -> tuple[int, str]:
-    """Before which of these waves an earlier gate stopped the rollout, and why; past the last where none did."""
+    """Before which of these waves an earlier gate stopped it, and why; past the last where none did."""
     for index, wave in enumerate(waves):
         for host in wave["hosts"]:
             said = hostvars[host].get(gate) if gate else None
@@ -97,8 +98,8 @@ def _story(result: Mapping[str, t.Any], begun: int, untouched: Sequence[str]) ->
     head = "The rollout stopped" if result["stop"] else "The rollout went on within its failure budget"
     rest = f" Not touched: {', '.join(untouched)}." if untouched else ""
     return (
-        f"{head}: {why}. {begun - len(failed)} of {begun + len(untouched)} nodes are as wanted.{rest} Run the same "
-        "command again when the cause is gone: nodes that are confirmed are skipped."
+        f"{head}: {why}. {begun - len(failed)} of {begun + len(untouched)} nodes are as wanted.{rest} "
+        "Run the same command again when the cause is gone: nodes that are confirmed are skipped."
     )
 
 

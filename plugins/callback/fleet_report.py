@@ -12,8 +12,8 @@ short_description: Report of trials and waves
 version_added: 1.0.0
 description:
   - Collects what tasks of M(kos.fleet.release) said on each node, and which waves a rollout had.
-  - Writes one JSON file for each run into C(runs), and C(report.json) and C(index.html) over all runs that are there.
-    The page needs nothing but itself.
+  - Writes one JSON file for each run into C(runs), and C(report.json) and C(index.html) over all runs that
+    are there. The page needs nothing but itself.
 requirements:
   - enabled in C(callbacks_enabled)
 options:

@@ -15,9 +15,11 @@ attributes:
   check_mode:
     description: Can run in C(check_mode) and return changed status prediction without modifying target.
   diff_mode:
-    description: Returns details on what has changed (or possibly needs changing) in C(check_mode), when in diff mode.
+    description: Returns details on what has changed (or possibly needs changing) in C(check_mode), when in
+      diff mode.
   idempotent:
-    description: Changes nothing when run again with the same options, as long as nothing else changed the node.
+    description: Changes nothing when run again with the same options, as long as nothing else changed the
+      node.
 """
 
     INFO = r"""

@@ -62,7 +62,7 @@ class Answer:
 
 
 def command() -> str:
-    """Return the shell command that answers one request: as root directly, else by the one line in sudoers."""
+    """Return the shell command that answers one request: root directly, others by the line in sudoers."""
     return (
         f"[ -x {PROGRAM} ] || exit {NOT_INSTALLED}; "
         f'if [ "$(id -u)" = 0 ]; then {PROGRAM} operate; else sudo -n {PROGRAM} operate; fi'
@@ -122,7 +122,7 @@ def node_state(status: t.Mapping[str, t.Any] | None) -> str:
 
 
 def failure(answer: Answer) -> dict[str, t.Any]:
-    """Return the fields of a failed task: one message that says what is wrong and what state the node is in now."""
+    """Return the fields of a failed task: one message that says what is wrong and what the node runs now."""
     message = answer.message or f"kosctl {answer.verb} ended with exit code {answer.exit} and said nothing"
     key = (answer.error or {}).get("key")
     if key and str(key) not in message:

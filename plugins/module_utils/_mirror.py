@@ -30,7 +30,7 @@ _ORDER = ("releases/", "patches/", "metadata/")
 
 
 def rank(path: str) -> tuple[int, str]:
-    """Return the place of a file in the order in which a mirror may get new files; the timestamp is the last."""
+    """Return the place of a file in the order in which a mirror gets new files; the timestamp is the last."""
     if path == "metadata/timestamp.json":
         return (len(_ORDER) + 1, path)
     for index, prefix in enumerate(_ORDER):

@@ -12,8 +12,8 @@ version_added: 1.0.0
 description:
   - Looks in one probe at what the host has, and fails with one message that names all that is missing.
   - Transfers the bundle of C(kosctl) only where its bytes are not on the host yet, and unpacks it durably.
-  - C(kosctl) then makes accounts, folders, configuration, trust root, boot units, sudoers and the switch to the new
-    engine, after all of it was validated.
+  - C(kosctl) then makes accounts, folders, configuration, trust root, boot units, sudoers and the switch
+    to the new engine, after all of it was validated.
   - Needs root. Nothing is changed while a trial is running.
 author:
   - kOS Fleet authors (@kos-fleet)
@@ -155,13 +155,14 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kos.fleet.plugins.module_utils import _kosctl
 from ansible_collections.kos.fleet.plugins.module_utils._bootstrap import ARGUMENTS
 
-ENGINES = "/opt/kos"
+ENGINES = Path("/opt/kos")
 MARK = ".sha256"
 # What the action plugin made of the options.
 HANDED_OVER = {
@@ -176,16 +177,16 @@ class UnpackError(Exception):
     """The bundle cannot be unpacked; the message says why."""
 
 
-def digest(path: str) -> str:
+def digest(path: Path) -> str:
     """Return the SHA-256 of a file, hex."""
     found = hashlib.sha256()
-    with open(path, "rb") as stream:
+    with path.open("rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             found.update(block)
     return found.hexdigest()
 
 
-def unpack(archive: str, sha256: str, folder: str) -> None:
+def unpack(archive: Path, sha256: str, folder: Path) -> None:
     """Unpack a bundle into a new folder: plain files only, every byte on the disk, the mark last."""
     found = digest(archive)
     if found != sha256:
@@ -193,30 +194,28 @@ def unpack(archive: str, sha256: str, folder: str) -> None:
     with tarfile.open(archive, "r:gz") as stream:
         for member in stream:
             parts = member.name.split("/")
-            if not member.isreg() or member.name.startswith("/") or ".." in parts or "" in parts:
+            source = stream.extractfile(member) if member.isreg() else None
+            if source is None or {"..", ""} & set(parts):
                 raise UnpackError(
-                    f"the bundle holds {member.name!r}, which is not a plain file below its folder"
+                    f"the bundle holds {member.name!r}, which is not a plain file in its folder"
                 )
-            path = os.path.join(folder, *parts)
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            source = stream.extractfile(member)
-            if source is None:
-                raise UnpackError(f"the bundle holds {member.name!r} without its bytes")
-            with open(path, "xb") as target:
+            path = folder.joinpath(*parts)
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            with path.open("xb") as target:
                 shutil.copyfileobj(source, target)
                 target.flush()
                 os.fchmod(target.fileno(), 0o755 if member.mode & 0o100 else 0o644)
                 os.fsync(target.fileno())
-    with open(os.path.join(folder, MARK), "x", encoding="ascii") as mark:
+    with (folder / MARK).open("x", encoding="ascii") as mark:
         mark.write(f"{sha256}\n")
         mark.flush()
         os.fsync(mark.fileno())
-    os.chmod(folder, 0o755)
+    folder.chmod(0o755)
     for parent, _folders, _files in os.walk(folder):
-        sync_folder(parent)
+        sync_folder(Path(parent))
 
 
-def sync_folder(path: str) -> None:
+def sync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -225,70 +224,70 @@ def sync_folder(path: str) -> None:
         os.close(descriptor)
 
 
-def put_in_place(fresh: str, version: str) -> str:
+def put_in_place(fresh: Path, version: str) -> Path:
     """Give an unpacked engine its name; what had that name (and was damaged) goes away."""
-    wanted = os.path.join(ENGINES, version)
-    if os.path.lexists(wanted):
-        stale = f"{fresh}.old"
-        os.rename(wanted, stale)
-        os.rename(fresh, wanted)
+    wanted = ENGINES / version
+    if wanted.exists():
+        stale = fresh.with_name(f"{fresh.name}.old")
+        wanted.rename(stale)
+        fresh.rename(wanted)
         shutil.rmtree(stale)
     else:
-        os.rename(fresh, wanted)
+        fresh.rename(wanted)
     sync_folder(ENGINES)
     return wanted
 
 
-def ask_host(engine: str, spec: str, check: bool) -> _kosctl.Answer:
+def ask_host(engine: Path, spec: str, check: bool) -> _kosctl.Answer:
     """Have the engine make the host so, or say what it would do."""
-    command = [os.path.join(engine, "bin", "kosctl"), "host", "apply", "--json"] + (
-        ["--check"] if check else []
-    )
-    # One program of our own with a fixed argument list; run_command would log its input.
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        universal_newlines=True,
-    ) as process:
-        stdout, stderr = process.communicate(spec)
-    return _kosctl.parse("host", process.returncode, stdout, stderr)
+    command = [str(engine / "bin/kosctl"), "host", "apply", "--json", *(["--check"] if check else [])]
+    # run_command would log what is handed over on standard input.
+    done = subprocess.run(command, input=spec, capture_output=True, encoding="utf-8", check=False)
+    return _kosctl.parse("host", done.returncode, done.stdout, done.stderr)
+
+
+def in_temporary_folder(archive: Path, sha256: str, spec: str) -> _kosctl.Answer:
+    """Ask an engine what it would do, without installing it."""
+    with tempfile.TemporaryDirectory(prefix="kosctl-") as folder:
+        engine = Path(folder) / "engine"
+        engine.mkdir()
+        unpack(archive, sha256, engine)
+        return ask_host(engine, spec, True)
+
+
+def installed(archive: Path, sha256: str, version: str, spec: str) -> _kosctl.Answer:
+    """Install an engine beside those that are there, and have it make the host so."""
+    ENGINES.mkdir(mode=0o755, parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=".kosctl-", dir=ENGINES))
+    try:
+        unpack(archive, sha256, fresh)
+        engine = put_in_place(fresh, version)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    return ask_host(engine, spec, False)
 
 
 def main() -> None:
     """Unpack, ask, answer."""
-    module = AnsibleModule(
-        argument_spec={**ARGUMENTS, **HANDED_OVER},
-        supports_check_mode=True,
-    )
-    params = module.params
+    module = AnsibleModule(argument_spec={**ARGUMENTS, **HANDED_OVER}, supports_check_mode=True)
+    archive, version = Path(module.params["_archive"]), module.params["_version"]
+    sha256, spec = module.params["_sha256"], module.params["_spec"]
     os.umask(0o022)
-    first = f"unpack kosctl {params['_version']}"
     try:
         if module.check_mode:
-            with tempfile.TemporaryDirectory(prefix="kosctl-") as folder:
-                fresh = os.path.join(folder, "engine")
-                os.mkdir(fresh)
-                unpack(params["_archive"], params["_sha256"], fresh)
-                answer = ask_host(fresh, params["_spec"], True)
+            answer = in_temporary_folder(archive, sha256, spec)
         else:
-            os.makedirs(ENGINES, mode=0o755, exist_ok=True)
-            fresh = tempfile.mkdtemp(prefix=".kosctl-", dir=ENGINES)
-            try:
-                unpack(params["_archive"], params["_sha256"], fresh)
-                engine = put_in_place(fresh, params["_version"])
-            except BaseException:
-                shutil.rmtree(fresh, ignore_errors=True)
-                raise
-            answer = ask_host(engine, params["_spec"], False)
+            answer = installed(archive, sha256, version, spec)
     except (UnpackError, _kosctl.AnswerError, OSError, tarfile.TarError) as error:
         module.fail_json(msg=f"{error}")
     if not answer.ok:
         failure = _kosctl.failure(answer)
         failure.pop("failed")
         module.fail_json(**failure)
-    module.exit_json(**{**_kosctl.host_result(answer), "changed": True, "actions": [first, *answer.actions]})
+    result = _kosctl.host_result(answer)
+    result.update(changed=True, actions=[f"unpack kosctl {version}", *answer.actions])
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ module: lease
 short_description: Hold the lease of a rollout on a node
 version_added: 1.0.0
 description:
-  - A rollout takes a lease on each of its nodes before it touches any, so that two controllers collide at the first
-    node with one clear message.
+  - A rollout takes a lease on each of its nodes before it touches any, so that two controllers collide at
+    the first node with one clear message.
   - A lease ends by itself after O(ttl) seconds, so a controller that died holds nothing up for ever.
 author:
   - kOS Fleet authors (@kos-fleet)

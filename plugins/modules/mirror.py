@@ -10,8 +10,8 @@ module: mirror
 short_description: Host serves a repository of releases
 version_added: 1.0.0
 description:
-  - Sends what the publisher's public folder has and the host lacks, in an order in which a node may read it meanwhile,
-    the timestamp last, each file by one durable rename.
+  - Sends what the publisher's public folder has and the host lacks, in an order in which a node may read
+    it meanwhile, the timestamp last, each file by one durable rename.
   - Serves it by an nginx of its own that runs without root, as service C(kos-mirror).
   - A mirror is not trusted, nodes verify what it gives. Any other web server with these files is as good.
 author:
@@ -27,7 +27,8 @@ attributes:
     support: full
 options:
   state:
-    description: V(present) is a mirror, V(absent) a host without its service, its configuration and its files.
+    description: V(present) is a mirror, V(absent) a host without its service, its configuration and its
+      files.
     type: str
     choices: [present, absent]
     default: present
@@ -54,7 +55,8 @@ options:
     description: Certificate chain on the controller; with O(tls_key) the mirror speaks HTTPS.
     type: path
   tls_key:
-    description: Key of O(tls_certificate) on the controller. On the host only root and the service can read it.
+    description: Key of O(tls_certificate) on the controller. On the host only root and the service can
+      read it.
     type: path
 """
 
@@ -81,16 +83,20 @@ sent:
   returned: success, with O(state=present)
 """
 
-import contextlib
+import io
 import json
 import os
 import shutil
 import tarfile
+import typing as t
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kos.fleet.plugins.module_utils import _mirror
 
+UNIT = Path("/etc/systemd/system") / _mirror.SERVICE
+# What the action plugin worked out: an archive of the files to send, texts of configuration and service.
 HANDED_OVER = {
     "_archive": {"type": "path"},
     "_send": {"type": "list", "elements": "str", "default": []},
@@ -99,20 +105,18 @@ HANDED_OVER = {
 }
 
 
-def write(path: str, source, mode: int) -> None:
+def write(path: Path, source: t.IO[bytes], mode: int) -> None:
     """Write a file by one durable rename."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    fresh = os.path.join(os.path.dirname(path), ".kos-new")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(fresh)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as target:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    fresh = path.parent / ".kos-new"
+    with fresh.open("wb") as target:
+        os.fchmod(target.fileno(), 0o600)
         shutil.copyfileobj(source, target)
         target.flush()
         os.fchmod(target.fileno(), mode)
         os.fsync(target.fileno())
-    os.rename(fresh, path)
-    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    fresh.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
@@ -121,16 +125,11 @@ def write(path: str, source, mode: int) -> None:
 
 def differing(texts: dict[str, str]) -> list[str]:
     """Return the paths whose text is another, or that are not there."""
-    found = []
-    for path, text in texts.items():
-        try:
-            with open(path, encoding="utf-8") as stream:
-                same = stream.read() == text
-        except FileNotFoundError:
-            same = False
-        if not same:
-            found.append(path)
-    return found
+    return [
+        path
+        for path, text in texts.items()
+        if not Path(path).is_file() or Path(path).read_text(encoding="utf-8") != text
+    ]
 
 
 def systemctl(module: AnsibleModule, *words: str, may_fail: bool = False) -> bool:
@@ -138,42 +137,39 @@ def systemctl(module: AnsibleModule, *words: str, may_fail: bool = False) -> boo
     rc, _stdout, stderr = module.run_command(["systemctl", *words])
     if rc and not may_fail:
         module.fail_json(msg=f"systemctl {' '.join(words)} failed: {stderr.strip()}")
-    return rc == 0
+    return bool(rc == 0)
+
+
+def receive(module: AnsibleModule) -> None:
+    """Put the files of the archive in place, in its order."""
+    with tarfile.open(module.params["_archive"]) as archive:
+        for member in archive:
+            source = archive.extractfile(member) if member.isreg() else None
+            if source is None or member.name not in module.params["_send"]:
+                module.fail_json(msg=f"the archive holds {member.name!r}, which nobody asked for")
+            write(Path(module.params["root"]) / member.name, source, 0o644)
 
 
 def present(module: AnsibleModule) -> list[str]:
     """Make the host a mirror; return what was done."""
-    params, check = module.params, module.check_mode
-    texts = json.loads(params["_texts"])
-    actions = []
-    if params["_send"]:
-        actions.append(f"send {len(params['_send'])} files, {params['_send'][-1]} last")
-        if not check:
-            with tarfile.open(params["_archive"]) as archive:
-                for member in archive:
-                    if not member.isreg() or member.name not in params["_send"]:
-                        module.fail_json(msg=f"the archive holds {member.name!r}, which nobody asked for")
-                    write(os.path.join(params["root"], member.name), archive.extractfile(member), 0o644)
-    for path in params["_remove"]:
-        actions.append(f"remove {path}")
-        if not check:
-            os.unlink(os.path.join(params["root"], path))
+    send, remove = module.params["_send"], module.params["_remove"]
+    texts = json.loads(module.params["_texts"])
     changed = differing(texts)
-    actions += [f"write {path}" for path in changed]
-    if not check:
+    actions = [f"send {len(send)} files, {send[-1]} last"] if send else []
+    actions += [f"remove {path}" for path in remove] + [f"write {path}" for path in changed]
+    if not module.check_mode:
+        if send:
+            receive(module)
+        for path in remove:
+            (Path(module.params["root"]) / path).unlink()
         for path in changed:
-            write_text(path, texts[path])
-    return actions + service(module, changed)
+            write(
+                Path(path), io.BytesIO(texts[path].encode("utf-8")), 0o600 if path.endswith(".key") else 0o644
+            )
+    return actions + service(module, bool(changed))
 
 
-def write_text(path: str, text: str) -> None:
-    """Write a text; keys only for root."""
-    import io
-
-    write(path, io.BytesIO(text.encode("utf-8")), 0o600 if path.endswith(".key") else 0o644)
-
-
-def service(module: AnsibleModule, changed: list[str]) -> list[str]:
+def service(module: AnsibleModule, changed: bool) -> list[str]:
     """Have the service run with what was written; return what was done."""
     active = systemctl(module, "is-active", "--quiet", _mirror.SERVICE, may_fail=True)
     enabled = systemctl(module, "is-enabled", "--quiet", _mirror.SERVICE, may_fail=True)
@@ -182,7 +178,7 @@ def service(module: AnsibleModule, changed: list[str]) -> list[str]:
         actions.append(f"{'restart' if active else 'start'} {_mirror.SERVICE}")
     if not enabled:
         actions.append(f"enable {_mirror.SERVICE}")
-    if not module.check_mode and actions:
+    if actions and not module.check_mode:
         systemctl(module, "daemon-reload")
         systemctl(module, "enable", "--quiet", _mirror.SERVICE)
         if changed or not active:
@@ -192,13 +188,16 @@ def service(module: AnsibleModule, changed: list[str]) -> list[str]:
 
 def absent(module: AnsibleModule) -> list[str]:
     """Take the mirror away; return what was done."""
-    unit = f"/etc/systemd/system/{_mirror.SERVICE}"
-    there = [path for path in (unit, _mirror.CONFIG, module.params["root"]) if os.path.lexists(path)]
-    if not module.check_mode and there:
-        if os.path.lexists(unit):
-            systemctl(module, "disable", "--now", "--quiet", _mirror.SERVICE, may_fail=True)
+    places = (UNIT, Path(_mirror.CONFIG), Path(module.params["root"]))
+    there = [path for path in places if path.exists()]
+    if there and not module.check_mode:
+        if UNIT.exists():
+            systemctl(module, "disable", "--now", "--quiet", _mirror.SERVICE)
         for path in there:
-            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         systemctl(module, "daemon-reload")
     return [f"remove {path}" for path in there]
 

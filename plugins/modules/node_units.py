@@ -10,7 +10,8 @@ module: node_units
 short_description: Agents that a node adds to its release
 version_added: 1.0.0
 description:
-  - Puts units of the node's own beside those of its release, and starts, restarts or stops just those that changed.
+  - Puts units of the node's own beside those of its release, and starts, restarts or stops just those that
+    changed.
   - All of them are validated before anything is written. Units of the release are never touched.
   - Needs root, and a node that was bootstrapped. Nothing is changed while a trial is running.
 author:
@@ -28,7 +29,8 @@ attributes:
     support: full
 options:
   units:
-    description: All units that the node adds. One that an earlier run added and that is not named any more goes away.
+    description: All units that the node adds. One that an earlier run added and that is not named any more
+      goes away.
     type: list
     elements: dict
     required: true
@@ -38,7 +40,8 @@ options:
         type: str
         required: true
       unit:
-        description: The unit's description, as a dictionary or as the path of its C(unit.yml) on the controller.
+        description: The unit's description, as a dictionary or as the path of its C(unit.yml) on the
+          controller.
         type: raw
         required: true
       files:

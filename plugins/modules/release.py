@@ -10,11 +10,12 @@ module: release
 short_description: Take a node to a signed release, and back by itself if that fails
 version_added: 1.0.0
 description:
-  - Has a node fetch and verify a release, switch to it on trial, and confirms the trial over a fresh connection
-    when the node has been healthy through the bake time.
-  - A trial that is not confirmed, for whatever reason, ends by itself in the release that ran before. The task then
-    fails and says why, what the node runs now, and where the evidence is.
-  - Needs no root. Connects as root or as the operator account C(kosops), whose only right is to ask C(kosctl).
+  - Has a node fetch and verify a release, switch to it on trial, and confirms the trial over a fresh
+    connection when the node has been healthy through the bake time.
+  - A trial that is not confirmed, for whatever reason, ends by itself in the release that ran before. The
+    task then fails and says why, what the node runs now, and where the evidence is.
+  - Needs no root. Connects as root or as the operator account C(kosops), whose only right is to ask
+    C(kosctl).
 author:
   - kOS Fleet authors (@kos-fleet)
 extends_documentation_fragment:
@@ -36,20 +37,21 @@ options:
       - V(confirmed) is the release of O(release) running and confirmed.
       - V(present) is some confirmed release running; O(release) is installed only where there is none.
       - V(staged) is the release fetched, verified and ready, without switching to it.
-      - V(absent) is no slot of the release on the node. The slots of the current and the previous release, and of
-        a running trial, are never removed.
+      - V(absent) is no slot of the release on the node. The slots of the current and the previous release,
+        and of a running trial, are never removed.
     type: str
     choices: [present, staged, confirmed, absent]
     default: confirmed
   release:
     description:
-      - A version in the node's channel, a release root (64 hexadecimal digits, or 12 and more that name one), or
-        V(previous).
+      - A version in the node's channel, a release root (64 hexadecimal digits, or 12 and more that name
+        one), or V(previous).
       - The newest release of the node's channel by default.
       - Required for O(state=absent).
     type: str
   bake:
-    description: Seconds for which the release has to be healthy before it is confirmed. The node's policy by default.
+    description: Seconds for which the release has to be healthy before it is confirmed. The node's policy
+      by default.
     type: int
   deadline:
     description:
@@ -72,7 +74,8 @@ options:
     type: int
     default: 120
   evidence_dir:
-    description: Folder on the controller for what a failed trial left; in it a folder for each node and trial.
+    description: Folder on the controller for what a failed trial left; in it a folder for each node and
+      trial.
     type: path
     default: build/evidence
 seealso:
@@ -118,8 +121,10 @@ name:
   sample: kos
 outcome:
   description:
-    - V(confirmed), V(present) where the node ran it already, V(staged), V(absent), or V(planned) in check mode.
-    - V(reverted-healthy), V(reverted-unhealthy) or V(reverted-unknown) where the trial ended in the old release.
+    - V(confirmed), V(present) where the node ran it already, V(staged), V(absent), or V(planned) in check
+      mode.
+    - V(reverted-healthy), V(reverted-unhealthy) or V(reverted-unknown) where the trial ended in the old
+      release.
     - V(unreachable) where the node could not be asked how the trial ended.
   type: str
   returned: always

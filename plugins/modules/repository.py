@@ -12,8 +12,8 @@ version_added: 1.0.0
 description:
   - Makes a repository with its keys, builds a release from a tree, signs with the keys that are at hand, and
     publishes what enough holders have signed.
-  - Each step is taken only where it is missing. What still waits for signatures of other holders is returned, with
-    the file that they sign on their own machines.
+  - Each step is taken only where it is missing. What still waits for signatures of other holders is
+    returned, with the file that they sign on their own machines.
   - Runs on the controller, whatever host the task is for. Never on a node or a mirror.
 author:
   - kOS Fleet authors (@kos-fleet)
@@ -23,8 +23,8 @@ attributes:
   check_mode:
     support: partial
     details:
-      - Whether a tree differs from the release that was built from it is only known by building it. In check mode a
-        version that the repository has counts as built.
+      - Whether a tree differs from the release that was built from it is only known by building it. In
+        check mode a version that the repository has counts as built.
   diff_mode:
     support: none
   idempotent:
@@ -38,7 +38,8 @@ options:
     required: true
   state:
     description:
-      - V(present) is a repository with the keys, and with the release if O(tree) names one, signed with O(sign_with).
+      - V(present) is a repository with the keys, and with the release if O(tree) names one, signed with
+        O(sign_with).
       - V(published) is that, visible to nodes. Fails where signatures are still missing.
     type: str
     choices: [present, published]
@@ -81,8 +82,8 @@ options:
         required: true
   make_keys:
     description:
-      - Make keys of O(root_keys), O(releases_keys), O(online_key) and O(sign_with) that are not there, with the
-        passphrases of O(sign_with) and O(online_passphrase_file).
+      - Make keys of O(root_keys), O(releases_keys), O(online_key) and O(sign_with) that are not there,
+        with the passphrases of O(sign_with) and O(online_passphrase_file).
       - For trying things out. Holders of a real fleet make their keys on their own machines.
     type: bool
     default: false
@@ -108,12 +109,13 @@ options:
     elements: str
     default: [stable]
   mirror_dir:
-    description: Copy what is published to this folder as well, in an order in which a node may read it meanwhile.
+    description: Copy what is published to this folder as well, in an order in which a node may read it
+      meanwhile.
     type: path
   engine:
     description:
-      - Folder that holds the Python package kosnode. By default C(runtime) beside the collection's plugins, else what
-        the controller's Python finds.
+      - Folder that holds the Python package kosnode. By default C(runtime) beside the collection's
+        plugins, else what the controller's Python finds.
     type: path
 """
 

@@ -10,11 +10,12 @@ module: wave_gate
 short_description: Whether a rollout goes on to its next wave
 version_added: 1.0.0
 description:
-  - Judges what the nodes of the waves so far have said, looks for the pause file, and waits out the time between
-    waves.
-  - No data from a node is not success. A node that could not be reached, whose task failed, or whose task did not run
-    counts as failed.
-  - Runs on the controller alone, and never fails, so that what comes after can tidy up before the play ends red.
+  - Judges what the nodes of the waves so far have said, looks for the pause file, and waits out the time
+    between waves.
+  - No data from a node is not success. A node that could not be reached, whose task failed, or whose task
+    did not run counts as failed.
+  - Runs on the controller alone, and never fails, so that what comes after can tidy up before the play
+    ends red.
 author:
   - kOS Fleet authors (@kos-fleet)
 extends_documentation_fragment:
@@ -31,7 +32,8 @@ options:
     type: list
     elements: str
   register:
-    description: Names of the variables in which the nodes' results were registered, each of which has to be there.
+    description: Names of the variables in which the nodes' results were registered, each of which has to
+      be there.
     type: list
     elements: str
     required: true

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the kOS Fleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds the node bundle that role bootstrap installs: the one in the collection, or one named by path or address."""
+"""Finds the node bundle that role bootstrap installs: the collection's, or one named by path or address."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the kOS Fleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes what a failed trial left on a node to a folder on the controller; names from a node are not trusted."""
+"""Writes what a failed trial left on a node to the controller; names from a node are not trusted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 
 def store(folder: Path, files: Mapping[str, t.Any]) -> list[Path]:
-    """Write each text below the folder, which only its owner may read; names that leave the folder are left out."""
+    """Write each text below the folder, which only its owner may read; names that leave it are left out."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     written = []
     for name, text in sorted(files.items()):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the kOS Fleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host has to have before kosctl can live on it: one probe in POSIX shell, and the list of what is missing."""
+"""What a host needs before kosctl can live on it: one probe in POSIX shell, and what is missing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ say systemd "$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).
 for program in PROGRAMS; do
     if command -v "$program" >/dev/null 2>&1; then say "has_$program" yes; fi
 done
-say free_kib "$(df -Pk /var/lib /opt 2>/dev/null | awk 'NR > 1 && (min == "" || $4 < min) { min = $4 } END { print min }')"
+free=$(df -Pk /var/lib /opt 2>/dev/null | awk 'NR > 1 { print $4 }' | sort -n | head -n 1)
+say free_kib "$free"
 say current "$(readlink /opt/kos/current 2>/dev/null)"
 say digest "$(cat /opt/kos/VERSION/.sha256 2>/dev/null)"
 say unpacked "$(if [ -x /opt/kos/VERSION/bin/kosctl ]; then echo yes; fi)"

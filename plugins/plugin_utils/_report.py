@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import typing as t
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -121,54 +121,81 @@ def _timeline(runs: Sequence[Mapping[str, t.Any]]) -> str:
     trials = [trial for run in runs for trial in run["trials"]]
     if not trials:
         return ""
-    start = min(trial["started"] for trial in trials)
-    end = max(trial["ended"] for trial in trials)
-    span = max(end - start, 1.0)
-    nodes = sorted({str(trial["node"]) for trial in trials})
-    height = _ROW_PX * len(nodes) + 44
-
-    def at(moment: float) -> float:
-        return _LEFT_PX + (moment - start) / span * (_WIDTH_PX - _LEFT_PX - 10)
-
-    parts = []
-    for run in runs:
-        for wave in run["waves"]:
-            of_wave = [trial for trial in run["trials"] if trial["wave"] == wave["name"]]
-            if of_wave:
-                left = at(min(trial["started"] for trial in of_wave))
-                right = at(max(trial["ended"] for trial in of_wave))
-                parts.append(
-                    f'<rect class="wave" x="{left:.1f}" y="18" width="{max(right - left, 2):.1f}" '
-                    f'height="{_ROW_PX * len(nodes) + 4}"><title>{escape(run["playbook"])}, wave '
-                    f"{escape(str(wave['name']))}</title></rect>"
-                )
-    for index, node in enumerate(nodes):
-        y = 22 + index * _ROW_PX
-        parts.append(f'<text x="4" y="{y + 13}">{escape(node)}</text>')
-        parts.append(
-            f'<line class="grid" x1="{_LEFT_PX}" x2="{_WIDTH_PX - 10}" y1="{y + 9}" y2="{y + 9}"></line>'
-        )
-    for trial in trials:
-        y = 22 + nodes.index(str(trial["node"])) * _ROW_PX
-        left, right = at(trial["started"]), at(trial["ended"])
-        told = f"{trial['node']}: {trial.get('release')} {trial['outcome']}, {trial['ended'] - trial['started']:.0f} s"
-        parts.append(
-            f'<rect class="{_class(str(trial["outcome"]))}" x="{left:.1f}" y="{y + 2}" rx="3" '
-            f'width="{max(right - left, 3):.1f}" height="14"><title>{escape(told)}</title></rect>'
-        )
-    for step in range(5):
-        moment = start + span * step / 4
-        parts.append(
-            f'<text class="tick" x="{at(moment):.1f}" y="{height - 6}" '
-            f'text-anchor="{("start", "middle", "middle", "middle", "end")[step]}">{_clock(moment)[11:]}</text>'
-        )
+    scale = _Scale(
+        start=min(trial["started"] for trial in trials),
+        end=max(trial["ended"] for trial in trials),
+        nodes=tuple(sorted({str(trial["node"]) for trial in trials})),
+    )
+    parts = [*_bands(runs, scale), *_lines(scale), *(_bar(trial, scale) for trial in trials), *_ticks(scale)]
     return (
         '<section><h2>Timeline</h2><p class="legend"><span class="good">confirmed</span> '
         '<span class="bad">reverted or failed</span> <span class="wave">wave</span> '
         "(point at a bar for its story)</p>"
-        f'<svg viewBox="0 0 {_WIDTH_PX} {height}" role="img" aria-label="Trials over time">{"".join(parts)}</svg>'
-        "</section>"
+        f'<svg viewBox="0 0 {_WIDTH_PX} {scale.height}" role="img" aria-label="Trials over time">'
+        f"{''.join(parts)}</svg></section>"
     )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Where a moment and a node are in the picture."""
+
+    start: float
+    end: float
+    nodes: tuple[str, ...]
+
+    @property
+    def height(self) -> int:
+        return _ROW_PX * len(self.nodes) + 44
+
+    def x(self, moment: float) -> float:
+        return _LEFT_PX + (moment - self.start) / max(self.end - self.start, 1.0) * (
+            _WIDTH_PX - _LEFT_PX - 10
+        )
+
+    def y(self, node: str) -> int:
+        return 22 + self.nodes.index(node) * _ROW_PX
+
+
+def _bands(runs: Sequence[Mapping[str, t.Any]], scale: _Scale) -> Iterator[str]:
+    for run in runs:
+        for wave in run["waves"]:
+            trials = [trial for trial in run["trials"] if trial["wave"] == wave["name"]]
+            if not trials:
+                continue
+            left = scale.x(min(trial["started"] for trial in trials))
+            right = scale.x(max(trial["ended"] for trial in trials))
+            title = escape(f"{run['playbook']}, wave {wave['name']}")
+            yield (
+                f'<rect class="wave" x="{left:.1f}" y="18" width="{max(right - left, 2):.1f}" '
+                f'height="{_ROW_PX * len(scale.nodes) + 4}"><title>{title}</title></rect>'
+            )
+
+
+def _lines(scale: _Scale) -> Iterator[str]:
+    for node in scale.nodes:
+        y = scale.y(node)
+        yield f'<text x="4" y="{y + 13}">{escape(node)}</text>'
+        yield f'<line class="grid" x1="{_LEFT_PX}" x2="{_WIDTH_PX - 10}" y1="{y + 9}" y2="{y + 9}"></line>'
+
+
+def _bar(trial: Mapping[str, t.Any], scale: _Scale) -> str:
+    left, right = scale.x(trial["started"]), scale.x(trial["ended"])
+    seconds = trial["ended"] - trial["started"]
+    title = escape(f"{trial['node']}: {trial.get('release')} {trial['outcome']}, {seconds:.0f} s")
+    return (
+        f'<rect class="{_class(str(trial["outcome"]))}" x="{left:.1f}" y="{scale.y(str(trial["node"])) + 2}" '
+        f'rx="3" width="{max(right - left, 3):.1f}" height="14"><title>{title}</title></rect>'
+    )
+
+
+def _ticks(scale: _Scale) -> Iterator[str]:
+    for step, anchor in enumerate(("start", "middle", "middle", "middle", "end")):
+        moment = scale.start + max(scale.end - scale.start, 1.0) * step / 4
+        yield (
+            f'<text class="tick" x="{scale.x(moment):.1f}" y="{scale.height - 6}" '
+            f'text-anchor="{anchor}">{_clock(moment)[11:]}</text>'
+        )
 
 
 def _class(outcome: str) -> str:
@@ -184,12 +211,14 @@ def _clock(moment: float) -> str:
 
 
 _HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>kOS Fleet report</title>
 <style>
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --line: #d4d9de; --faint: #59636e;
   --good: #1a7f37; --bad: #c62a2a; --wave: #0969da22; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --paper: #14181d; --line: #363d45; --faint: #9aa4ae;
+@media (prefers-color-scheme: dark) { :root {
+  --ink: #e6e9ec; --paper: #14181d; --line: #363d45; --faint: #9aa4ae;
   --good: #4cc26a; --bad: #ff7b72; --wave: #58a6ff33; } }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.45 system-ui, sans-serif; }
 main { max-width: 62rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
@@ -199,7 +228,8 @@ section { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
 th { font-size: .8rem; color: var(--faint); }
-span.good { color: var(--good); } span.bad, p.bad { color: var(--bad); } .legend span.wave { background: var(--wave); }
+span.good { color: var(--good); } span.bad, p.bad { color: var(--bad); }
+.legend span.wave { background: var(--wave); }
 svg { width: 100%; min-width: 40rem; height: auto; font-size: 11px; }
 svg text { fill: var(--ink); } svg .tick { fill: var(--faint); } svg .grid { stroke: var(--line); }
 rect.good { fill: var(--good); } rect.bad { fill: var(--bad); } rect.plain { fill: var(--faint); }

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the kOS Fleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The arithmetic of a rollout: which zones there are, which waves come of them, and whether to go on. Pure."""
+"""The arithmetic of a rollout: zones, the waves that come of them, and whether to go on. Pure."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def waves(
     Args:
         by_zone: nodes of each zone, in the order in which they are to be patched.
         batch: nodes at a time in a zone: a number, or a share such as "25%" of the zone (one at least).
-        canary: "first" (the first node of the first zone), "each_zone" (the first node of every zone), "none",
+        canary: "first" (the first node of the first zone), "each_zone" (the first of every zone), "none",
             the name of a node, or a list of names.
         zone_order: zones in the wanted order; by default the order of `by_zone`.
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the kOS Fleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's half of a trial: poll over a fresh connection, confirm with the token, or say how it ended.
+"""The controller's half of a trial: poll over a fresh connection, confirm, or say how it ended.
 
 Knows nothing of Ansible: how a node is asked and how a connection is made anew is handed in.
 """
@@ -58,7 +58,7 @@ class Trial:
         fresh: drops the connection, so that the next question makes a new one.
         patience: seconds past the deadline for which a node that cannot be reached is still called.
         say: shows progress.
-        clock, sleep: time; others in tests.
+        clock, sleep: those of the machine by default; others in tests.
     """
 
     def __init__(
@@ -69,19 +69,20 @@ class Trial:
         *,
         patience: float,
         say: Callable[[str], None],
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         self._id = str(activated["trial"])
         self._token = str(activated["token"])
         self._version = activated.get("version")
-        self._ask, self._fresh, self._say, self._clock, self._sleep = ask, fresh, say, clock, sleep
-        self._end = clock() + float(activated["deadline_in_s"]) + patience
+        self._ask, self._fresh, self._say = ask, fresh, say
+        self._clock, self._sleep = clock or time.monotonic, sleep or time.sleep
+        self._end = self._clock() + float(activated["deadline_in_s"]) + patience
         self._refusals: list[str] = []
         self._said = ""
 
     def finish(self) -> Ending:
-        """Bring the trial to its end, one way or the other; takes until the deadline and some patience at most."""
+        """Bring the trial to its end; takes until the deadline and some patience at most."""
         self._fresh()
         limbo_since: float | None = None
         lost = ""

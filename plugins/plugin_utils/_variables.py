@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the kOS Fleet authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds role and playbook variables that nobody knows: a misspelt one must not be accepted in silence. Pure."""
+"""Finds variables of roles and playbooks that nobody knows: a misspelt one must not pass in silence. Pure."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ REVERTED = {"trial": "t1", "outcome": "reverted-healthy", "reason": "health", "d
 
 
 class Node:
-    """A node whose trial goes as told: each entry of `story` is the status at one question, or Unreachable."""
+    """A node whose trial goes as told: each entry of `story` is the status at one question, or a cut link."""
 
     def __init__(self, *story: Any) -> None:
         self.story = list(story)

@@ -1,0 +1,5 @@
+"""Fixtures of the plugin tests."""
+
+from action_world import instant
+
+__all__ = ["instant"]

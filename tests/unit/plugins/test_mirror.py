@@ -1,0 +1,74 @@
+"""Which files a mirror gets, in which order, and how its web server is set up."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.kos.fleet.plugins.module_utils import _mirror
+
+OPTIONS: dict[str, Any] = {
+    **{"root": "/srv/kos-mirror", "port": 8080, "address": "", "server_name": "_"},
+    **{"tls_certificate": None, "tls_key": None},
+}
+FILES = {
+    "metadata/timestamp.json": {"size": 9, "sha256": "t2"},
+    "metadata/2.snapshot.json": {"size": 9, "sha256": "s"},
+    "metadata/1.root.json": {"size": 9, "sha256": "r"},
+    "releases/R.json": {"size": 9},
+    "patches/A-B.zst": {"size": 9},
+}
+
+
+def test_the_timestamp_comes_last_and_what_it_leads_to_before_it() -> None:
+    send, remove = _mirror.plan(FILES, {})
+    assert send[-1] == "metadata/timestamp.json"
+    assert send.index("releases/R.json") < send.index("metadata/2.snapshot.json")
+    assert remove == []
+
+
+@given(st.permutations(sorted(FILES)))
+def test_the_order_does_not_depend_on_how_the_files_were_found(order: list[str]) -> None:
+    assert _mirror.plan({path: FILES[path] for path in order}, {})[0] == _mirror.plan(FILES, {})[0]
+
+
+def test_only_what_differs_is_sent() -> None:
+    there = {**FILES, "metadata/timestamp.json": {"size": 9, "sha256": "t1"}, "releases/R.json": {"size": 8}}
+    assert _mirror.plan(FILES, there)[0] == ["releases/R.json", "metadata/timestamp.json"]
+    assert _mirror.plan(FILES, FILES) == ([], [])
+
+
+def test_what_is_not_public_any_more_goes_away() -> None:
+    assert _mirror.plan(FILES, {**FILES, "releases/OLD.json": {"size": 1}})[1] == ["releases/OLD.json"]
+
+
+def test_files_that_are_named_by_version_or_hash_may_be_cached_for_ever_and_no_others() -> None:
+    kept = [path for path in FILES if _mirror.immutable(path)]
+    assert sorted(set(FILES) - set(kept)) == ["metadata/timestamp.json"]
+
+
+def test_nginx_lists_nothing_and_sends_files_by_the_kernel() -> None:
+    text = _mirror.nginx_conf(OPTIONS)
+    assert "autoindex off;" in text
+    assert "sendfile on;" in text
+    assert "ssl" not in text
+    assert text.count("{") == text.count("}")
+
+
+def test_tls_keys_reach_the_service_as_credentials_only() -> None:
+    options = {**OPTIONS, "tls_certificate": "a", "tls_key": "b", "port": 443}
+    assert "ssl_certificate_key /run/credentials/kos-mirror.service/tls.key;" in _mirror.nginx_conf(options)
+    unit = _mirror.unit(options)
+    assert "LoadCredential=tls.key:/etc/kos-mirror/tls.key" in unit
+    assert "AmbientCapabilities=CAP_NET_BIND_SERVICE" in unit
+
+
+def test_the_service_runs_without_root_and_without_capabilities() -> None:
+    """S22."""
+    unit = _mirror.unit(OPTIONS)
+    assert re.search(r"^User=www-data$", unit, re.M)
+    assert re.search(r"^AmbientCapabilities=$", unit, re.M)
+    assert re.search(r"^CapabilityBoundingSet=$", unit, re.M)

@@ -1,0 +1,72 @@
+"""The report of a run: every trial a row, every wave a band, one page that needs nothing else."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+from ansible_collections.kos.fleet.plugins.plugin_utils import _report
+
+
+def a_run() -> _report.Run:
+    run = _report.Run("patch", 100.0, 160.0)
+    run.waves = [{"name": "canary", "hosts": ["n1"]}, {"name": "zone b", "hosts": ["n2"]}]
+    run.zones = {"n1": "a", "n2": "b"}
+    run.begin("n1", 101.0)
+    run.end(
+        "n1",
+        {"outcome": "confirmed", "release": "1.1.0", "seconds": 20.5, "bytes": 603, "downtime_s": 0.4},
+        121.0,
+    )
+    run.begin("n2", 130.0)
+    run.end(
+        "n2", {"failed": True, "msg": "<b>500</b>", "outcome": "reverted-healthy", "evidence": "e/n2"}, 150.0
+    )
+    return run
+
+
+def test_every_trial_is_a_row_with_its_wave_and_zone() -> None:
+    first, second = a_run().as_dict()["trials"]
+    assert (first["node"], first["zone"], first["wave"], first["bytes"]) == ("n1", "a", "canary", 603)
+    assert (second["outcome"], second["reason"], second["started"]) == (
+        "reverted-healthy",
+        "<b>500</b>",
+        130.0,
+    )
+
+
+def test_a_node_that_said_nothing_is_not_shown_as_a_success() -> None:
+    run = _report.Run("patch", 0.0, 1.0)
+    run.end("n1", {"unreachable": True}, 1.0)
+    run.end("n2", {"failed": True}, 1.0)
+    run.end("n3", {}, 1.0)
+    assert [trial["outcome"] for trial in run.trials] == ["unreachable", "failed", "unknown"]
+    assert 'class="good"' not in _report.html([run.as_dict()]).split("</h2>", 2)[2]
+
+
+def test_the_page_needs_no_other_file_and_no_script() -> None:
+    page = _report.html([a_run().as_dict()])
+    assert not re.search(r"<script|<link|src=|url\(|https?:", page)
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_what_a_node_said_cannot_become_markup() -> None:
+    page = _report.html([a_run().as_dict()])
+    assert "<b>" not in page
+    assert "&lt;b&gt;500" in page
+
+
+def test_the_picture_is_sound_and_has_a_bar_for_each_trial_and_a_band_for_each_wave() -> None:
+    page = _report.html([a_run().as_dict()])
+    picture = ElementTree.fromstring(re.search(r"<svg.*?</svg>", page, re.S).group())  # type: ignore[union-attr]  # it is there
+    classes = [shape.get("class") for shape in picture.iter("rect")]
+    assert sorted(classes, key=str) == ["bad", "good", "wave", "wave"]
+
+
+def test_the_columns_are_those_that_people_ask_for() -> None:
+    page = _report.html([a_run().as_dict()])
+    assert tuple(re.findall(r"<th>(\w+)</th>", page)) == _report.COLUMNS
+
+
+def test_no_run_is_a_page_too() -> None:
+    assert "No run yet" in _report.html([])
