@@ -22,6 +22,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "runtime"))
 
+from kosnode.errors import KosError  # noqa: E402 - found through the line above
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -131,15 +133,7 @@ def command_page() -> str:
     text = ["# kosctl", "", "```text", parser.format_help().strip(), "```", ""]
     for name, sub in verbs(parser):
         text += [f"## kosctl {name}", "", "```text", sub.format_help().strip(), "```", ""]
-    errors = importlib.import_module("kosnode.errors")
-    kinds = sorted(
-        (
-            value
-            for value in vars(errors).values()
-            if isinstance(value, type) and issubclass(value, errors.KosError)
-        ),
-        key=lambda kind: kind.exit_code,
-    )
+    kinds = sorted({KosError, *subclasses(KosError)}, key=lambda kind: kind.exit_code)
     text += [
         "## Exit codes",
         "",
@@ -151,6 +145,14 @@ def command_page() -> str:
         f"| {kind.exit_code} | `{kind.kind}` | {(kind.__doc__ or '').splitlines()[0]} |" for kind in kinds
     ]
     return "\n".join(text) + "\n"
+
+
+def subclasses(kind: type[KosError]) -> Iterator[type[KosError]]:
+    """Yield every class below an error, however deep, that has an exit code of its own."""
+    for below in kind.__subclasses__():
+        if "exit_code" in vars(below):
+            yield below
+        yield from subclasses(below)
 
 
 def verbs(parser: argparse.ArgumentParser, prefix: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
