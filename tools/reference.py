@@ -133,7 +133,8 @@ def command_page() -> str:
     text = ["# kosctl", "", "```text", parser.format_help().strip(), "```", ""]
     for name, sub in verbs(parser):
         text += [f"## kosctl {name}", "", "```text", sub.format_help().strip(), "```", ""]
-    kinds = sorted({KosError, *subclasses(KosError)}, key=lambda kind: kind.exit_code)
+    kinds: list[type[KosError]] = [KosError, *subclasses(KosError)]
+    kinds.sort(key=lambda kind: kind.exit_code)
     text += [
         "## Exit codes",
         "",
