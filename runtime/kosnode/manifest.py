@@ -127,7 +127,7 @@ class Manifest:
         return manifest
 
     @classmethod
-    def build(cls, tree: Path, **meta: Any) -> Manifest:
+    def build(cls, tree: Path, /, **meta: Any) -> Manifest:
         """Make the manifest of a directory.
 
         Modes become 0555 where any executable bit is set, else 0444; times, owners and the order on disk do

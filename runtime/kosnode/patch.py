@@ -39,10 +39,9 @@ def make(old: bytes, new: bytes, level: int = LEVEL) -> bytes:
         level: of zstd, 1 to 22.
     """
     both = _log(len(old) + len(new), _TABLE_LOG_MAX)
-    tables = (
-        {"chain_log": both + 1, "hash_log": both, "target_length": _TARGET_LENGTH} if level >= LEVEL else {}
-    )
-    parameters = _parameters(level, len(new), len(old), **tables)
+    # To a fast level this number says how much to skip.
+    longest = {"target_length": _TARGET_LENGTH} if level >= LEVEL else {}
+    parameters = _parameters(level, len(new), len(old), chain_log=both + 1, hash_log=both, **longest)
     compressor = zstandard.ZstdCompressor(compression_params=parameters, dict_data=_dictionary(old))
     return compressor.compress(new)
 
