@@ -1,4 +1,4 @@
-"""A node behind a connection that is none: what it is asked is written down, what it answers is told by the test."""
+"""A node behind a connection that is none: what it is asked is noted, its answers come from the test."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Node:
     """A node that answers as told.
 
     Args:
-        answers: verb to an answer, to a list of answers (the last one stays), or to a function of the options.
+        answers: verb to an answer, a list of answers (the last one stays), or a function of the options.
     """
 
     def __init__(self, **answers: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a task of kos.fleet.release does on a node, and what it says when that does not go well (S17, S19, S20)."""
+"""What a task of kos.fleet.release does on a node, and what it says when that fails (S17, S19, S20)."""
 
 from __future__ import annotations
 

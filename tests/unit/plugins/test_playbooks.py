@@ -1,0 +1,243 @@
+"""Whole playbooks against nodes that are files: waves stop, leases hold, only what is good is green."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+NODES = {"n1": "a", "n2": "a", "n3": "b", "n4": "b"}
+
+
+class Fleet:
+    """Four nodes in two zones on 1.0.0.
+
+    Args:
+        folder: for their files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.report = folder / "report"
+        for node in NODES:
+            self.tell(node)
+        zones: dict[str, Any] = {
+            f"zone_{zone}": {"hosts": {node: None for node, its in NODES.items() if its == zone}}
+            for zone in "ab"
+        }
+        self.inventory: dict[str, Any] = {"all": {"children": {"nodes": {"children": zones}}}}
+
+    def tell(self, node: str, **how: Any) -> None:
+        (self.folder / f"{node}.json").write_text(json.dumps({"current": "1.0.0", **how}))
+
+    def now(self, node: str, key: str = "current") -> Any:
+        return json.loads((self.folder / f"{node}.json").read_text()).get(key)
+
+    @property
+    def releases(self) -> list[str]:
+        return [self.now(node) for node in NODES]
+
+    def asked(self, verb: str) -> list[str]:
+        """The nodes that were asked for something, in order."""
+        log = (self.folder / "log").read_text().splitlines() if (self.folder / "log").exists() else []
+        return [line.split()[0] for line in log if line.split()[1] == verb]
+
+    def play(self, playbook: str, *words: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+        (self.folder / "hosts.json").write_text(json.dumps(self.inventory))
+        given = {
+            "ansible_connection": "told",
+            "kos_operator_user": "kosops",
+            **{f"{playbook}_{name}": value for name, value in variables.items()},
+        }
+        environment = {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "build"),
+            "ANSIBLE_CONNECTION_PLUGINS": str(Path(__file__).parent / "connection"),
+            "ANSIBLE_CALLBACKS_ENABLED": "kos.fleet.fleet_report",
+            "ANSIBLE_INJECT_FACT_VARS": "false",
+            "ANSIBLE_HOME": str(self.folder / ".ansible"),
+            "ANSIBLE_NOCOLOR": "1",
+            "KOS_REPORT_DIR": str(self.report),
+            "KOS_TOLD_DIR": str(self.folder),
+        }
+        command = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.json", f"kos.fleet.{playbook}"]
+        return subprocess.run(
+            [*command, *words, "-e", json.dumps(given)],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def patch(self, *words: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+        return self.play("patch", *words, **{"bake": 0, "batch": 1, "timeout": 0, **variables})
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return Fleet(tmp_path)
+
+
+def test_a_patch_goes_canary_first_then_zone_by_zone_and_gives_the_leases_back(fleet: Fleet) -> None:
+    """C20, M09."""
+    done = fleet.patch(release="1.1.0")
+
+    assert done.returncode == 0, done.stdout
+    assert fleet.asked("activate") == ["n1", "n2", "n3", "n4"]
+    assert fleet.releases == ["1.1.0"] * 4
+    assert [fleet.now(node, "lease") for node in NODES] == [None] * 4
+    (run,) = json.loads((fleet.report / "report.json").read_text())["runs"]
+    assert [(trial["node"], trial["wave"], trial["outcome"]) for trial in run["trials"]][:2] == [
+        ("n1", "canary", "confirmed"),
+        ("n2", "zone a", "confirmed"),
+    ]
+    assert "index.html" in done.stdout
+    assert "t0ken" not in done.stdout
+
+
+def test_a_canary_that_falls_back_stops_the_rest_and_the_end_is_red(fleet: Fleet) -> None:
+    fleet.tell("n1", unhealthy=True)
+    done = fleet.patch(release="1.1.0")
+
+    assert done.returncode != 0
+    assert fleet.asked("activate") == ["n1"]
+    assert fleet.releases == ["1.0.0"] * 4
+    assert "is healthy again (reverted-healthy)" in done.stdout
+    assert "Not touched: n2, n3, n4" in done.stdout
+    assert (fleet.folder / "build/evidence/n1/t1/health.json").is_file()
+    assert [fleet.now(node, "lease") for node in NODES] == [None] * 4
+
+
+@pytest.mark.parametrize("how", [{"dead": True}, {"dies": True}])
+def test_a_node_that_cannot_be_reached_stops_the_rest(fleet: Fleet, how: dict[str, bool]) -> None:
+    """No data is not success: neither max_fail_percentage nor any_errors_fatal does this."""
+    fleet.tell("n2", **how)
+    done = fleet.patch(release="1.1.0")
+
+    assert done.returncode != 0
+    assert "n2" in done.stdout
+    assert "cannot be reached" in done.stdout
+    assert set(fleet.asked("activate")) <= {"n1", "n2"}
+    assert fleet.releases[2:] == ["1.0.0", "1.0.0"]
+    assert [fleet.now(node, "lease") for node in ("n1", "n3", "n4")] == [None] * 3
+
+
+def test_a_failure_budget_puts_up_with_as_many_and_the_end_is_red_all_the_same(fleet: Fleet) -> None:
+    fleet.tell("n2", unhealthy=True)
+    done = fleet.patch(release="1.1.0", failures=1)
+
+    assert done.returncode != 0
+    assert fleet.releases == ["1.1.0", "1.0.0", "1.1.0", "1.1.0"]
+    assert "within its failure budget" in done.stdout
+
+
+def test_run_again_it_skips_what_is_confirmed(fleet: Fleet) -> None:
+    fleet.tell("n3", unhealthy=True)
+    assert fleet.patch(release="1.1.0").returncode != 0
+    assert fleet.releases == ["1.1.0", "1.1.0", "1.0.0", "1.0.0"]
+    fleet.tell("n3")
+    (fleet.folder / "log").unlink()
+
+    assert fleet.patch(release="1.1.0").returncode == 0
+    assert fleet.asked("confirm") == ["n3", "n4"]
+
+
+def test_a_pause_file_stops_before_the_next_wave_and_the_rest_is_done_later(fleet: Fleet) -> None:
+    pause = fleet.folder / "build/PAUSE"
+    pause.parent.mkdir()
+    pause.touch()
+    done = fleet.patch(release="1.1.0")
+
+    assert done.returncode != 0
+    assert "Remove it and run the same command again" in done.stdout
+    assert fleet.asked("activate") == []
+    pause.unlink()
+    assert fleet.patch(release="1.1.0").returncode == 0
+
+
+def test_another_rollout_that_holds_a_node_stops_this_one_before_it_begins(fleet: Fleet) -> None:
+    fleet.tell("n4", lease={"id": "other", "holder": "ada@elsewhere"})
+    done = fleet.patch(release="1.1.0")
+
+    assert done.returncode != 0
+    assert "the node is leased to ada@elsewhere (lease other)" in done.stdout
+    assert fleet.asked("stage") == []
+    assert [fleet.now(node, "lease") for node in ("n1", "n2", "n3")] == [None] * 3
+    assert fleet.now("n4", "lease")["id"] == "other"
+
+
+def test_a_lease_that_a_dead_controller_left_can_be_taken_over_by_its_id(fleet: Fleet) -> None:
+    for node in NODES:
+        fleet.tell(node, lease={"id": "left", "holder": "ada@dead"})
+    assert fleet.patch(release="1.1.0", lease="left").returncode == 0
+    assert fleet.releases == ["1.1.0"] * 4
+
+
+def test_a_downgrade_without_the_word_is_refused_loudly(fleet: Fleet) -> None:
+    for node in NODES:
+        fleet.tell(node, current="1.1.0")
+    done = fleet.patch(release="1.0.0")
+    assert done.returncode != 0
+    assert "say allow_downgrade" in done.stdout
+    assert fleet.releases == ["1.1.0"] * 4
+    assert fleet.patch(release="1.0.0", allow_downgrade=True).returncode == 0
+
+
+def test_one_zone_is_rolled_back_and_the_other_left(fleet: Fleet) -> None:
+    for node in NODES:
+        fleet.tell(node, current="1.1.0", previous="1.0.0")
+    done = fleet.play("rollback", zone="b", bake=0)
+    assert done.returncode == 0, done.stdout
+    assert fleet.releases == ["1.1.0", "1.1.0", "1.0.0", "1.0.0"]
+
+
+def test_a_limit_is_a_rollout_of_its_own(fleet: Fleet) -> None:
+    """D06."""
+    assert fleet.patch("--limit", "n3", release="1.1.0").returncode == 0
+    assert fleet.releases == ["1.0.0", "1.0.0", "1.1.0", "1.0.0"]
+    assert set(fleet.asked("lease")) == {"n3"}
+
+
+def test_check_mode_shows_the_plan_and_touches_nothing(fleet: Fleet) -> None:
+    """D06."""
+    done = fleet.patch("--check", "--diff", release="1.1.0")
+    assert done.returncode == 0, done.stdout
+    assert "+kos 1.1.0" in done.stdout
+    assert fleet.asked("stage") == fleet.asked("activate") == []
+    assert [fleet.now(node, "lease") for node in NODES] == [None] * 4
+
+
+def test_a_misspelt_variable_is_refused_before_any_node_is_asked(fleet: Fleet) -> None:
+    done = fleet.patch(relaese="1.1.0")
+    assert done.returncode != 0
+    assert "did you mean patch_release?" in done.stdout
+    assert not (fleet.folder / "log").exists()
+
+
+@pytest.mark.parametrize("playbook", ["patch", "site"])
+def test_an_inventory_without_zones_is_refused_before_any_node_is_asked(fleet: Fleet, playbook: str) -> None:
+    fleet.inventory = {"all": {"children": {"nodes": {"hosts": dict.fromkeys(NODES)}}}}
+    done = fleet.play(playbook)
+    assert done.returncode != 0
+    assert "the inventory has no zones" in done.stdout
+    assert not (fleet.folder / "log").exists()
+
+
+def test_the_status_of_a_fleet_is_a_table_and_a_silent_node_makes_it_red(fleet: Fleet) -> None:
+    good = fleet.play("status")
+    assert good.returncode == 0, good.stdout
+    assert "CONFIRMED" in good.stdout
+    fleet.tell("n2", dead=True)
+    done = fleet.play("status")
+    assert done.returncode != 0
+    assert "UNREACHABLE" in done.stdout
+    assert "n2 gave no answer" in done.stdout
