@@ -7,14 +7,36 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from . import engine, figures, page, transfer
+from . import engine, figures, operations, page, transfer
 from .figures import Figure
+from .fleet import Fleet, fleet
 
 COMMAND = ".venv/bin/python tests/bench/bench.py --only {name}"
+
+
+class Workshop:
+    """What benchmarks share: folders of their own, and one fleet that is made when the first asks for it.
+
+    Args:
+        stack: Removes what was made.
+    """
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def folder(self, name: str) -> Path:
+        """Return an empty folder that is gone when the benchmarks end."""
+        return self._stack.enter_context(_folder(name))
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """The machines of the benchmarks that need real nodes."""
+        return self._stack.enter_context(fleet(self.folder("fleet")))
 
 
 @dataclass(frozen=True)
@@ -24,19 +46,28 @@ class Benchmark:
     Attributes:
         name: What `--only` calls it.
         text: What it measures.
-        measure: Measures it, with an empty folder to work in.
+        measure: Measures it.
     """
 
     name: str
     text: str
-    measure: Callable[[Path], list[Figure]]
+    measure: Callable[[Workshop], list[Figure]]
 
 
 BENCHMARKS = (
-    Benchmark("bytes", "bytes that a node fetches for a patch", transfer.fetched),
-    Benchmark("memory", "memory and writes of a patch to a large release", transfer.cost_of_large_patch),
-    Benchmark("verify", "throughput of kosctl verify", engine.verify),
-    Benchmark("switch", "latency of the switch", engine.switch),
+    Benchmark(
+        "bytes", "bytes that a node fetches for a patch", lambda shop: transfer.fetched(shop.folder("bytes"))
+    ),
+    Benchmark(
+        "memory", "what a patch of a large release takes", lambda shop: transfer.large(shop.folder("memory"))
+    ),
+    Benchmark("verify", "throughput of kosctl verify", lambda shop: engine.verify(shop.folder("verify"))),
+    Benchmark("switch", "latency of the switch", lambda shop: engine.switch(shop.folder("switch"))),
+    Benchmark(
+        "controller", "controller CPU of a converged site", lambda shop: operations.controller(shop.fleet)
+    ),
+    Benchmark("downtime", "downtime of a patch", lambda shop: operations.downtime(shop.fleet)),
+    Benchmark("recovery", "the way back from a bad release", lambda shop: operations.recovery(shop.fleet)),
 )
 
 
@@ -54,21 +85,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.document:
         written = page.write_document(figures.read())
     else:
-        for benchmark in BENCHMARKS:
-            if benchmark.name in (asked.only or names):
-                run(benchmark)
+        with ExitStack() as stack:
+            shop = Workshop(stack)
+            for benchmark in BENCHMARKS:
+                if benchmark.name in (asked.only or names):
+                    run(benchmark, shop)
         written = [figures.RESULTS, page.write_page(figures.read())]
     for path in written:
         print(f"bench: wrote {path.relative_to(figures.ROOT)}")
     return 0
 
 
-def run(benchmark: Benchmark) -> None:
+def run(benchmark: Benchmark, shop: Workshop) -> None:
     """Run one benchmark, show what it found and put it into build/bench.json."""
     print(f"bench {benchmark.name}: {benchmark.text}", flush=True)
     started = time.monotonic()
-    with _folder(benchmark.name) as work:
-        found = benchmark.measure(work)
+    found = benchmark.measure(shop)
     command = COMMAND.format(name=benchmark.name)
     figures.write(found, command)
     for figure in found:
@@ -82,6 +114,6 @@ def _folder(name: str) -> Iterator[Path]:
     figures.BUILD.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=figures.BUILD))
     try:
-        yield folder / "work"
+        yield folder
     finally:
         shutil.rmtree(folder)

@@ -64,7 +64,6 @@ def verify(work: Path) -> list[Figure]:
 
 def switch(work: Path) -> list[Figure]:
     """Measure how long it takes to switch a link durably, as the commit point of a patch does."""
-    work.mkdir(parents=True)
     durable = _latencies(partial(files.link_durable, work / "current"))
     bare = _latencies(partial(_link, work / "bare"))
     return [

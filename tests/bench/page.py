@@ -104,7 +104,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _ratio(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value * 100:.2g} %" if value < 0.1 else f"{value:.2f}" if value < 10 else f"{value:.0f}"
+    return f"{value * 100:.3g} %" if value < 0.5 else f"{value:.2f} x" if value < 10 else f"{value:.0f} x"
 
 
 def _by_benchmark(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
@@ -175,6 +175,7 @@ h2 {{ margin-top: 3rem; }}
 svg {{ max-width: 100%; height: auto; }}
 code {{ background: #eef1f4; padding: .1em .3em; border-radius: .2em; overflow-wrap: anywhere; }}
 table {{ border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto; }}
+td:nth-child(2), td:nth-child(4) {{ white-space: nowrap; }}
 th, td {{ text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #d5dbe1; }}
 </style>
 {body}

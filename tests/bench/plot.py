@@ -9,15 +9,16 @@ from typing import Any
 
 from .figures import Goal
 
-WIDTH = 760
-LABEL = 250
-PLOT = 360
+WIDTH = 800
+LABEL = 310
+PLOT = 340
 BAR = 20
 GAP = 6
 TITLE = 30
 GOAL = 18
 MARGIN = 16
 
+HALO = 'paint-order="stroke" stroke="#fff" stroke-width="4"'
 OURS, PEER, MISSED, LINE, TEXT = "#0b7285", "#b8c4ce", "#c2410c", "#9a3412", "#1c2733"
 
 
@@ -57,14 +58,17 @@ def _panel(name: str, rows: list[dict[str, Any]], top: int) -> tuple[list[str], 
     scale = PLOT / longest if longest else 0
 
     lines = [f'<text x="{MARGIN}" y="{top + 16}" font-weight="600">{escape(name)}</text>']
+    labels = []
     y = top + TITLE
     for label, value, colour in bars:
         width = max(1.5, value * scale)
         lines += [
             f'<text x="{LABEL - 10}" y="{y + 15}" text-anchor="end">{escape(label)}</text>',
             f'<rect x="{LABEL}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2" fill="{colour}"/>',
-            f'<text x="{LABEL + width + 8:.1f}" y="{y + 15}">{escape(quantity(value, unit))}</text>',
         ]
+        labels.append(
+            f'<text x="{LABEL + width + 8:.1f}" y="{y + 15}" {HALO}>{escape(quantity(value, unit))}</text>'
+        )
         y += BAR + GAP
     for goal, bound in bounds:
         x = LABEL + bound * scale
@@ -76,4 +80,5 @@ def _panel(name: str, rows: list[dict[str, Any]], top: int) -> tuple[list[str], 
             f"goal: {escape(goal.text)}</text>",
         ]
         y += GOAL
-    return lines, y - top + MARGIN
+    # Over the line of the goal, not under it.
+    return [*lines, *labels], y - top + MARGIN

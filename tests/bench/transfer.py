@@ -97,7 +97,7 @@ def fetched(work: Path) -> list[Figure]:
     return figures
 
 
-def cost_of_large_patch(work: Path) -> list[Figure]:
+def large(work: Path) -> list[Figure]:
     """Measure memory and writes of a patch to a release of 500 MB."""
     before, after = (contents.large(contents.LARGE_MEBIBYTES, changed) for changed in (False, True))
     costs = []
