@@ -1,0 +1,1 @@
+"""What Molecule scenarios verify, on the machines and from the controller."""

@@ -1,0 +1,57 @@
+"""What all scenarios share: the machines of the bed, where things are, and which releases there are."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+from world import Wish, World
+
+from bed import Plan
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FOLDER = REPOSITORY / "build/molecule"
+INVENTORY = FOLDER / "inventory"
+INVENTORIES = (INVENTORY, REPOSITORY / "molecule/inventory")
+AS_NEW = FOLDER / "as-new.json"
+RUNS = FOLDER / "runs.jsonl"
+WORLD = REPOSITORY / "build/world/molecule"
+# Another fleet's, with keys of its own.
+OTHER_WORLD = REPOSITORY / "build/world/molecule-other"
+BED = "molecule"
+# node1 and node2 are zone a, node3 and node4 zone b; zone c has the odd ones, which are no part of the fleet.
+PLAN = Plan(
+    inventory=INVENTORY,
+    nodes=6,
+    zones=("a", "b", "c"),
+    suites={"node5": "bookworm"},
+    small_disks={"node6": "48M"},
+)
+OTHER_ARCHITECTURE = "aarch64" if platform.machine() == "x86_64" else "x86_64"
+
+
+RELEASES = (
+    Wish("1.0.0", channels=("lts", "stable")),
+    Wish("1.1.0", channels=("beta", "stable")),
+    # Starts, and then says that it is not well.
+    Wish("1.2.0", fault={"fail_health_after_s": 2}),
+    Wish("1.3.0", channels=("beta",)),
+    Wish("1.4.0", arch=OTHER_ARCHITECTURE),
+)
+
+
+def publish(say: Callable[[str], None] = print) -> World:
+    """Publish the releases that the scenarios use, unless they are there, and return their world."""
+    world = World(WORLD, say)
+    world.publish(*RELEASES)
+    world.expired_root()
+    World(OTHER_WORLD, say)
+    return world
+
+
+def as_new() -> dict[str, list[str]]:
+    """Return what the machines held and ran when they were new."""
+    taken: dict[str, list[str]] = json.loads(AS_NEW.read_text())
+    return taken
