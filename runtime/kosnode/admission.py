@@ -58,9 +58,9 @@ class Wish:
 
 @dataclass(frozen=True)
 class Host:
-    """What releases may ask of a host: `os` as `debian-13`, versions of python and systemd as text."""
+    """What releases may ask of a host: its names (`debian`, `debian-13`), versions of python and systemd."""
 
-    os: str
+    names: tuple[str, ...]
     versions: Mapping[str, str]
 
 
@@ -138,7 +138,8 @@ def host_facts(run: Callable[[list[str]], str] | None = None) -> Host:
     found = re.match(r"systemd (\d+)", said)
     if found:
         versions["systemd"] = found.group(1)
-    return Host(f"{release.get('ID', 'unknown')}-{release.get('VERSION_ID', '')}".rstrip("-"), versions)
+    name = release.get("ID", "unknown")
+    return Host((name, f"{name}-{release['VERSION_ID']}") if "VERSION_ID" in release else (name,), versions)
 
 
 def _check_from(current: Release, wanted: Release) -> None:
@@ -160,9 +161,10 @@ def _check_from(current: Release, wanted: Release) -> None:
 def _check_compat(wanted: Release, host: Host) -> None:
     rules = wanted.manifest.get("compat", {})
     systems = rules.get("os")
-    if systems is not None and not any(host.os == one or host.os.split("-")[0] == one for one in systems):
+    if systems is not None and not set(systems) & set(host.names):
         raise RefusedError(
-            f"{wanted.name} {wanted.version} is for {', '.join(systems)}; this is {host.os}", key="compat.os"
+            f"{wanted.name} {wanted.version} is for {', '.join(systems)}; this is {host.names[-1]}",
+            key="compat.os",
         )
     for what, least in rules.get("needs", {}).items():
         has = host.versions.get(what)

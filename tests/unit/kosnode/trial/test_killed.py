@@ -1,7 +1,7 @@
 """kosctl killed at every change it makes to the disk, in every state: the node ends in a whole, good release.
 
 The process under test is a fork of this one, so that the kill is real: no handler and no `finally` runs. It
-is killed by an audit hook at its Nth change of a name (rename, link, removal, new file, new folder). What comes
+is killed by an audit hook at its Nth change of a name (rename, link, removal, new file or folder). What comes
 next is one of: the next command, the dead-man, or a boot (D02, S20).
 """
 

@@ -281,7 +281,7 @@ def make_node(root: Path, monkeypatch: pytest.MonkeyPatch | None = None) -> Tria
         FakeSlots(),
         FakeMigrator(paths),
     )
-    host = admission.Host("debian-13", {"python": "3.11.2", "systemd": "257"})
+    host = admission.Host(("debian", "debian-13"), {"python": "3.11.2", "systemd": "257"})
     made: list[TrialNode] = []
     node = Node(
         paths=paths,

@@ -1,0 +1,7 @@
+"""Runs kosctl: `python -m kosnode`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())
