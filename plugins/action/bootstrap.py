@@ -126,10 +126,12 @@ class ActionModule(NodeAction):
         return self._execute_module(
             module_name="kos.fleet.bootstrap",
             module_args={
-                "_archive": remote,
-                "_sha256": bundle.sha256,
-                "_version": bundle.version,
-                "_spec": json.dumps(spec),
+                "prepared": {
+                    "archive": remote,
+                    "sha256": bundle.sha256,
+                    "version": bundle.version,
+                    "spec": json.dumps(spec),
+                }
             },
             task_vars=self._vars,
         )

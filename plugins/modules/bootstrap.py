@@ -104,6 +104,26 @@ options:
   bundle_sha256:
     description: SHA-256 of O(bundle). Required where that is an address.
     type: str
+  prepared:
+    description: What the action plugin made of the other options. Not for playbooks, which cannot set it.
+    type: dict
+    suboptions:
+      archive:
+        description: Path of the bundle on the host.
+        type: path
+        required: true
+      sha256:
+        description: Its SHA-256.
+        type: str
+        required: true
+      version:
+        description: Its version.
+        type: str
+        required: true
+      spec:
+        description: What C(kosctl host apply) reads, as JSON.
+        type: str
+        required: true
 """
 
 EXAMPLES = r"""
@@ -164,12 +184,14 @@ from ansible_collections.kos.fleet.plugins.module_utils._bootstrap import ARGUME
 
 ENGINES = Path("/opt/kos")
 MARK = ".sha256"
-# What the action plugin made of the options.
-HANDED_OVER = {
-    "_archive": {"type": "path", "required": True},
-    "_sha256": {"type": "str", "required": True},
-    "_version": {"type": "str", "required": True},
-    "_spec": {"type": "str", "required": True, "no_log": True},
+PREPARED = {
+    "type": "dict",
+    "options": {
+        "archive": {"type": "path", "required": True},
+        "sha256": {"type": "str", "required": True},
+        "version": {"type": "str", "required": True},
+        "spec": {"type": "str", "required": True, "no_log": True},
+    },
 }
 
 
@@ -270,9 +292,12 @@ def installed(archive: Path, sha256: str, version: str, spec: str) -> _kosctl.An
 
 def main() -> None:
     """Unpack, ask, answer."""
-    module = AnsibleModule(argument_spec={**ARGUMENTS, **HANDED_OVER}, supports_check_mode=True)
-    archive, version = Path(module.params["_archive"]), module.params["_version"]
-    sha256, spec = module.params["_sha256"], module.params["_spec"]
+    module = AnsibleModule(argument_spec={**ARGUMENTS, "prepared": PREPARED}, supports_check_mode=True)
+    prepared = module.params["prepared"]
+    if prepared is None:
+        module.fail_json(msg="this module runs through its action plugin alone")
+    archive, version = Path(prepared["archive"]), prepared["version"]
+    sha256, spec = prepared["sha256"], prepared["spec"]
     os.umask(0o022)
     try:
         if module.check_mode:
