@@ -76,10 +76,12 @@ class ActionModule(NodeAction):
         result = self._execute_module(
             module_name="kos.fleet.mirror",
             module_args={
-                "_archive": self._archive(args, send) if send and not self._task.check_mode else None,
-                "_send": send,
-                "_remove": remove,
-                "_texts": json.dumps(texts),
+                "prepared": {
+                    "archive": self._archive(args, send) if send and not self._task.check_mode else None,
+                    "send": send,
+                    "remove": remove,
+                    "texts": json.dumps(texts),
+                },
                 "root": args["root"],
                 "state": "present",
             },

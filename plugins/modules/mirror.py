@@ -55,9 +55,29 @@ options:
     description: Certificate chain on the controller; with O(tls_key) the mirror speaks HTTPS.
     type: path
   tls_key:
-    description: Key of O(tls_certificate) on the controller. On the host only root and the service can
-      read it.
+    description: Key of O(tls_certificate) on the controller. On the host only root and the service can read it.
     type: path
+  prepared:
+    description: What the action plugin made of the other options. Not for playbooks, which cannot set it.
+    type: dict
+    suboptions:
+      archive:
+        description: Path on the host of an archive with the files to send.
+        type: path
+      send:
+        description: Files to put in place, in order.
+        type: list
+        elements: str
+        required: true
+      remove:
+        description: Files to remove afterwards.
+        type: list
+        elements: str
+        required: true
+      texts:
+        description: Configuration and service by path, as JSON.
+        type: str
+        required: true
 """
 
 EXAMPLES = r"""
@@ -96,12 +116,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kos.fleet.plugins.module_utils import _mirror
 
 UNIT = Path("/etc/systemd/system") / _mirror.SERVICE
-# What the action plugin worked out: an archive of the files to send, texts of configuration and service.
-HANDED_OVER = {
-    "_archive": {"type": "path"},
-    "_send": {"type": "list", "elements": "str", "default": []},
-    "_remove": {"type": "list", "elements": "str", "default": []},
-    "_texts": {"type": "str", "default": "{}", "no_log": True},
+PREPARED = {
+    "type": "dict",
+    "options": {
+        "archive": {"type": "path"},
+        "send": {"type": "list", "elements": "str", "required": True},
+        "remove": {"type": "list", "elements": "str", "required": True},
+        "texts": {"type": "str", "required": True, "no_log": True},
+    },
 }
 
 
@@ -142,18 +164,20 @@ def systemctl(module: AnsibleModule, *words: str, may_fail: bool = False) -> boo
 
 def receive(module: AnsibleModule) -> None:
     """Put the files of the archive in place, in its order."""
-    with tarfile.open(module.params["_archive"]) as archive:
+    with tarfile.open(module.params["prepared"]["archive"]) as archive:
         for member in archive:
             source = archive.extractfile(member) if member.isreg() else None
-            if source is None or member.name not in module.params["_send"]:
+            if source is None or member.name not in module.params["prepared"]["send"]:
                 module.fail_json(msg=f"the archive holds {member.name!r}, which nobody asked for")
             write(Path(module.params["root"]) / member.name, source, 0o644)
 
 
 def present(module: AnsibleModule) -> list[str]:
     """Make the host a mirror; return what was done."""
-    send, remove = module.params["_send"], module.params["_remove"]
-    texts = json.loads(module.params["_texts"])
+    prepared = module.params["prepared"]
+    if prepared is None:
+        module.fail_json(msg="this module runs through its action plugin alone")
+    send, remove, texts = prepared["send"], prepared["remove"], json.loads(prepared["texts"])
     changed = differing(texts)
     actions = [f"send {len(send)} files, {send[-1]} last"] if send else []
     actions += [f"remove {path}" for path in remove] + [f"write {path}" for path in changed]
@@ -204,7 +228,9 @@ def absent(module: AnsibleModule) -> list[str]:
 
 def main() -> None:
     """Do it and say so."""
-    module = AnsibleModule(argument_spec={**_mirror.ARGUMENTS, **HANDED_OVER}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={**_mirror.ARGUMENTS, "prepared": PREPARED}, supports_check_mode=True
+    )
     os.umask(0o022)
     try:
         actions = present(module) if module.params["state"] == "present" else absent(module)
