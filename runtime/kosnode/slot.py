@@ -96,7 +96,6 @@ class Slots:
         """
         if self.paths.slot(manifest.root).exists():
             raise InputError(f"release {manifest.root[:12]} has a slot already", key="release")
-        self.paths.releases.mkdir(mode=0o755, parents=True, exist_ok=True)
         building = Building(self, manifest)
         building.prepare()
         return building
@@ -303,6 +302,7 @@ class Building:
         """Make the directories and links, and link the files that other slots have; `Slots.begin` does it."""
         disk.remove(self.directory)
         with self._whole_or_gone():
+            self.directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             disk.make_directory(self.directory)
             disk.write(self.directory / MANIFEST, [self.manifest.canonical()], 0o444)
             disk.make_directory(self._tree)

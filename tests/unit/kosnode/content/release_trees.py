@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import traceback
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -179,6 +180,19 @@ def flip(path: Path, position: int = 0) -> None:
     with path.open("r+b") as stream:
         stream.write(data)
     path.chmod(mode & 0o7777)
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Do work in a process of its own; return its exit code, or minus the signal that killed it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _usable(name: str) -> bool:
