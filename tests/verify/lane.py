@@ -7,9 +7,13 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
+from testinfra.host import Host
 from world import Wish, World
 
 from bed import Plan
+
+# Gives a machine by its name, reached over SSH as root or as another account.
+Reach = Callable[..., Host]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / "build/molecule"

@@ -3,6 +3,7 @@
     world = World(Path("build/world"))
     world.release("1.0.0")
     world.release("1.2.0", fault={"fail_health_after_s": 3})
+    world.publish(Wish("1.3.0", channels=("beta",)), Wish("1.4.0", arch="aarch64"))   # one signing for both
     world.public         # what a mirror serves
     world.trust_root     # what nodes pin
 
@@ -65,22 +66,38 @@ class Release:
     channels: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Wish:
+    """A release to publish.
+
+    Attributes:
+        version: SemVer.
+        fault: What the daemon does wrong, such as `{"fail_health_after_s": 3}`.
+        arch: any, x86_64 or aarch64.
+        channels: Channels it is in.
+        manifest: More of its release.json, such as `{"sync_risk": "high"}`.
+    """
+
+    version: str
+    fault: Mapping[str, int] | None = None
+    arch: str = "any"
+    channels: tuple[str, ...] = ("stable",)
+    manifest: Mapping[str, object] | None = None
+
+
 class World:
     """A release repository whose three holders and online key are at hand.
 
     Args:
         folder: Where it is kept. What is there is used if it was made from the same sources, else made anew.
         say: Called with each line of progress.
-        expires: How long documents hold, role to duration such as `365d`; the publisher's defaults otherwise.
     """
 
-    def __init__(
-        self, folder: Path, say: Callable[[str], None] = print, expires: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], None] = print) -> None:
         self.folder = folder.resolve()
         self._say = say
         with self._alone():
-            self._make(dict(expires or {}))
+            self._make()
 
     @property
     def repository(self) -> Path:
@@ -114,41 +131,47 @@ class World:
         }
 
     def release(
-        self,
-        version: str,
-        *,
-        fault: Mapping[str, int] | None = None,
-        arch: str = "any",
-        channels: Sequence[str] = ("stable",),
-        manifest: Mapping[str, object] | None = None,
+        self, version: str, *, fault: Mapping[str, int] | None = None, channels: Sequence[str] = ("stable",)
     ) -> Release:
-        """Build, sign and publish a release of the reference runtime, unless it is there already.
+        """Build, sign and publish one release, unless it is there already; see `publish`."""
+        return self.publish(Wish(version, fault, channels=tuple(channels)))[version]
 
-        Args:
-            version: SemVer.
-            fault: What the daemon does wrong, such as `{"fail_health_after_s": 3}`.
-            arch: any, x86_64 or aarch64.
-            channels: Channels it is in.
-            manifest: More of its release.json, such as `{"sync_risk": "high"}`.
+    def publish(self, *wishes: Wish) -> dict[str, Release]:
+        """Build, sign and publish releases of the reference runtime, unless they are there already.
+
+        Returns:
+            All that is published, by version.
 
         Raises:
-            WorldError: It cannot be built, or it is there and was asked for differently.
+            WorldError: One cannot be built, or is there and was asked for differently.
         """
-        asked = _digest([version, fault, arch, list(channels), manifest])
         with self._alone():
             record = json.loads(self._record.read_text())
-            if version in record["releases"]:
-                if record["asked"][version] != asked:
-                    raise WorldError(f"{self.folder} has a release {version} that was made differently")
-                return self.releases()[version]
-            self._say(f"world: building and signing release {version}")
-            root = self._build(version, fault, arch, channels, manifest)
-            self.sign_and_publish()
-            done = Release(version, root, arch, tuple(channels))
-            record["releases"][version] = asdict(done)
-            record["asked"][version] = asked
-            self._write(record)
-        return done
+            fresh = []
+            for wish in wishes:
+                if wish.version not in record["asked"]:
+                    fresh.append(wish)
+                elif record["asked"][wish.version] != _digest(asdict(wish)):
+                    raise WorldError(f"{self.folder} has a release {wish.version} that was made differently")
+            for wish in fresh:
+                self._say(f"world: building release {wish.version}")
+                done = Release(wish.version, self._build(wish), wish.arch, wish.channels)
+                record["releases"][wish.version] = asdict(done)
+                record["asked"][wish.version] = _digest(asdict(wish))
+            if fresh:
+                self._say("world: signing and publishing")
+                self._sign(self.repository)
+                self._publish()
+                self._write(record)
+        return self.releases()
+
+    def expired_root(self) -> Path:
+        """Return a root of trust of the same holders that has expired."""
+        repository = self.folder / "expired"
+        if not repository.is_dir():
+            self._found(repository, "--expires=root=1s")
+            time.sleep(1.5)
+        return repository / "staged/1.root.json"
 
     def tree(self, version: str, fault: Mapping[str, int] | None = None) -> Path:
         """Return the tree of a release of the reference runtime, made unless it is there.
@@ -166,22 +189,6 @@ class World:
             fresh.rename(tree)
         return tree
 
-    def sign_and_publish(self) -> None:
-        """Have the quorum sign what waits for signatures, and publish it.
-
-        Raises:
-            WorldError: The publisher refuses.
-        """
-        for role in ("root", "targets", "releases"):
-            for holder in HOLDERS[:QUORUM] if (self.repository / "staged").is_dir() else ():
-                if not list((self.repository / "staged").glob(f"*{role}.json")):
-                    continue
-                self.publisher(
-                    *("sign", str(self.repository), "--role", role, "--key", str(self.key(holder))),
-                    *("--passphrase-file", str(self.passphrase(holder))),
-                )
-        self.publisher("publish", str(self.repository), "--passphrase-file", str(self.passphrase("online")))
-
     def publisher(self, *words: str) -> dict[str, Any]:
         """Run a verb of the publisher (`kosctl repo …`) and return its result.
 
@@ -195,26 +202,17 @@ class World:
         result: dict[str, Any] = answer["result"]
         return result
 
-    def _build(
-        self,
-        version: str,
-        fault: Mapping[str, int] | None,
-        arch: str,
-        channels: Sequence[str],
-        manifest: Mapping[str, object] | None,
-    ) -> str:
-        tree = self.tree(version, fault)
+    def _build(self, wish: Wish) -> str:
         release_file = self.folder / "release.json"
         release_file.write_text(
-            json.dumps({"name": "kos", "version": version, "arch": arch, **(manifest or {})})
+            json.dumps({"name": "kos", "version": wish.version, "arch": wish.arch, **(wish.manifest or {})})
         )
-        words = ["build", str(self.repository), "--tree", str(tree), "--release-file", str(release_file)]
-        for channel in channels:
-            words += ["--channel", channel]
+        words = ["build", str(self.repository), "--tree", str(self.tree(wish.version, wish.fault))]
+        words += ["--release-file", str(release_file), *(f"--channel={channel}" for channel in wish.channels)]
         return str(self.publisher(*words)["root"])
 
-    def _make(self, expires: dict[str, str]) -> None:
-        made_from = _digest([_fingerprint(SOURCES), expires])
+    def _make(self) -> None:
+        made_from = _fingerprint(SOURCES)
         if self._record.is_file() and json.loads(self._record.read_text())["made_from"] == made_from:
             self._renew()
             return
@@ -224,20 +222,36 @@ class World:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         for holder in (*HOLDERS, "online"):
             self._make_key(holder)
-        words = [
-            f"--{role}-key={self.key(holder).with_suffix('.pub')}"
+        self._found(self.repository)
+        self._publish()
+        (self.folder / "trees").mkdir()
+        self._write({"made_from": made_from, "releases": {}, "asked": {}})
+
+    def _found(self, repository: Path, *more: str) -> None:
+        public = [
+            (role, self.key(holder).with_suffix(".pub"))
             for role in ("root", "releases")
             for holder in HOLDERS
         ]
-        words += [f"--expires={role}={duration}" for role, duration in expires.items()]
         self.publisher(
-            *("init", str(self.repository), *words),
+            *("init", str(repository), *(f"--{role}-key={key}" for role, key in public), *more),
             *(f"--root-threshold={QUORUM}", f"--releases-threshold={QUORUM}"),
             *("--online-key", str(self.key("online")), "--passphrase-file", str(self.passphrase("online"))),
         )
-        self.sign_and_publish()
-        (self.folder / "trees").mkdir()
-        self._write({"made_from": made_from, "releases": {}, "asked": {}})
+        self._sign(repository)
+
+    def _sign(self, repository: Path) -> None:
+        for role in ("root", "targets", "releases"):
+            if not list((repository / "staged").glob(f"*{role}.json")):
+                continue
+            for holder in HOLDERS[:QUORUM]:
+                self.publisher(
+                    *("sign", str(repository), "--role", role, "--key", str(self.key(holder))),
+                    *("--passphrase-file", str(self.passphrase(holder))),
+                )
+
+    def _publish(self) -> None:
+        self.publisher("publish", str(self.repository), "--passphrase-file", str(self.passphrase("online")))
 
     def _make_key(self, holder: str) -> None:
         self.key(holder).parent.mkdir(mode=0o700, exist_ok=True)
