@@ -160,7 +160,12 @@ class ActionModule(NodeAction):
                 "actions": actions,
             }
         ending = _trial.Trial(
-            activated.result, self._ask_patiently, self.fresh, patience=self._args["timeout"], say=self._say
+            activated.result,
+            self._ask_patiently,
+            self.fresh,
+            lease=self._args["lease"],
+            patience=self._args["timeout"],
+            say=self._say,
         ).finish()
         result.update(
             changed=True,

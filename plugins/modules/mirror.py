@@ -55,7 +55,7 @@ options:
     description: Certificate chain on the controller; with O(tls_key) the mirror speaks HTTPS.
     type: path
   tls_key:
-    description: Key of O(tls_certificate) on the controller. On the host only root and the service can read it.
+    description: Key of O(tls_certificate) on the controller. On the host only root and the service read it.
     type: path
   prepared:
     description: What the action plugin made of the other options. Not for playbooks, which cannot set it.

@@ -56,6 +56,7 @@ class Trial:
         activated: what `activate` answered: `trial`, `token`, `deadline_in_s`.
         ask: asks the node.
         fresh: drops the connection, so that the next question makes a new one.
+        lease: of the rollout.
         patience: seconds past the deadline for which a node that cannot be reached is still called.
         say: shows progress.
         clock, sleep: those of the machine by default; others in tests.
@@ -67,6 +68,7 @@ class Trial:
         ask: Ask,
         fresh: Callable[[], None],
         *,
+        lease: str | None,
         patience: float,
         say: Callable[[str], None],
         clock: Callable[[], float] | None = None,
@@ -75,6 +77,7 @@ class Trial:
         self._id = str(activated["trial"])
         self._token = str(activated["token"])
         self._version = activated.get("version")
+        self._lease = lease
         self._ask, self._fresh, self._say = ask, fresh, say
         self._clock, self._sleep = clock or time.monotonic, sleep or time.sleep
         self._end = self._clock() + float(activated["deadline_in_s"]) + patience
@@ -124,7 +127,7 @@ class Trial:
             self._sleep(min(max(left, POLL_S), 5.0))
             return None
         try:
-            answer = self._ask("confirm", {"token": self._token}, secret=True)
+            answer = self._ask("confirm", {"token": self._token, "lease": self._lease}, secret=True)
         except Unreachable:
             self._fresh()
             return None

@@ -1,4 +1,4 @@
-"""What bootstrap makes of a host (accounts, folders, configuration, trust, engine, units), and how it goes away.
+"""What bootstrap makes of a host (accounts, folders, configuration, engine, units), and how it goes away.
 
 A host is described by one JSON spec (docs/architecture.md, `kosctl host apply`). From it comes a list of
 resources in the order in which they are needed. Each says what it would change and makes it so; everything
@@ -7,6 +7,7 @@ that can be wrong with the spec is said before the first of them is touched.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import binascii
 import compileall
@@ -22,6 +23,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,8 +33,11 @@ from typing import Any, Protocol
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 
-from . import config, files, render
+from . import boot, config, files, render
+from .audit import Audit, caller
+from .command import Result
 from .errors import BusyError, InputError, KosError, RefusedError, TrustError
+from .lock import Lock
 from .paths import NodePaths
 from .systemd import RealSystemd, Systemd
 from .unit import Unit, validate
@@ -42,7 +47,9 @@ OPERATOR_ACCOUNT = "kosops"
 NOLOGIN = "/usr/sbin/nologin"
 OPERATOR_HOME = Path("var/lib/kosops")
 MAX_SPEC_BYTES = 32 * 1024 * 1024
-MAX_ROOT_BYTES = 512 * 1024
+# Others that hold the lock for a moment only, and are waited for.
+PATIENT = ("recover", "fallback", "confirm")
+_LOCK_WAIT_S = 5.0
 
 _SECTIONS = {
     *(
@@ -341,12 +348,14 @@ class File:
 
     Args:
         checker: a command that must accept the new file (its path is appended) before it is put in place.
+        shown: whether a diff shows its text; a program of the engine is named by its hash.
     """
 
     path: Path
     data: bytes
     owned: Owned = Owned(mode=0o644)
     checker: tuple[str, ...] = ()
+    shown: bool = True
 
     def plan(self, system: System) -> list[Change]:
         before = self._now()
@@ -355,7 +364,10 @@ class File:
                 return [Change(f"file {self.path}: {self.owned}")]
             return []
         word = "create" if before is None else "change"
-        return [Change(f"{word} {self.path}", str(self.path), _show(before or b""), _show(self.data))]
+        show = _show if self.shown else _name
+        return [
+            Change(f"{word} {self.path}", str(self.path), show(before) if before else "", show(self.data))
+        ]
 
     def apply(self, system: System) -> None:
         if self._now() != self.data:
@@ -564,7 +576,7 @@ def check_root(data: bytes, *, known: Sequence[bytes], now: datetime.datetime, r
             if candidate.signed.version >= trusted.signed.version:
                 return
     raise RefusedError(
-        "is not this fleet's: none of the roots that this node trusts has signed it, or it is older than they; "
+        "is not this fleet's: no root that this node trusts has signed it, or it is older than that one; "
         "say bootstrap_replace_trust_root if the node is to change its fleet",
         key="trust_root",
     )
@@ -622,7 +634,6 @@ def _accounts_and_folders(paths: NodePaths) -> list[Resource]:
         Directory(paths.audit.parent, Owned(mode=0o750)),
         Directory(home, operator),
         Directory(home / ".ssh", Owned("root", OPERATOR_ACCOUNT, 0o750)),
-        Directory(paths.run),
         File(paths.root / "etc/tmpfiles.d/kos.conf", TMPFILES.encode()),
     ]
 
@@ -648,8 +659,8 @@ def _engine_files(engine: str, paths: NodePaths, shell: Path, kept: str | None) 
     wanted: list[Resource] = [
         Compiled(paths.opt / engine / "lib"),
         *(Directory(path) for path in (generators, systemd / "multi-user.target.wants")),
-        File(paths.fallback, (shell / "fallback").read_bytes(), program),
-        File(generators / "kos", (shell / "generator").read_bytes(), program),
+        File(paths.fallback, (shell / "fallback").read_bytes(), program, shown=False),
+        File(generators / "kos", (shell / "generator").read_bytes(), program, shown=False),
         File(systemd / "kos.target", TARGET.encode()),
         File(systemd / "kos-boot.service", BOOT.encode()),
         Link(systemd / "multi-user.target.wants/kos.target", "/etc/systemd/system/kos.target"),
@@ -701,15 +712,25 @@ def apply(
     Raises:
         InputError: the spec is wrong; nothing was touched.
         TrustError, RefusedError: the root of trust is not one to pin.
-        BusyError: a trial is running; configuration and engine are not switched under it.
+        BusyError: a trial is running (configuration and engine are not switched under it), or another kosctl.
     """
     spec = parse_spec(value)
     system = system or System(paths)
+    shell = shell or engine_shell()
+    now = now or datetime.datetime.now(datetime.timezone.utc)
+    _validate(spec, paths, system, _read_record(paths), now)
+    with _alone(paths, check):
+        return _apply(spec, paths, check, system, shell, now)
+
+
+def _apply(
+    spec: Spec, paths: NodePaths, check: bool, system: System, shell: Path, now: datetime.datetime
+) -> HostResult:
     record = _read_record(paths)
-    merged = _validate(spec, paths, system, record, now or datetime.datetime.now(datetime.timezone.utc))
+    merged = _validate(spec, paths, system, record, now)
     before = _current_engine(paths)
     kept = before if before != spec.engine else _previous_engine(spec.engine, record)
-    wanted = resources(spec, paths, shell=shell or engine_shell(), kept_engine=kept)
+    wanted = resources(spec, paths, shell=shell, kept_engine=kept)
     wanted += _unit_configuration(merged, paths) if spec.node is not None or spec.conf is not None else []
     wanted += _no_longer_named(spec, record, paths)
     planned = [(resource, found) for resource in wanted if (found := resource.plan(system))]
@@ -758,6 +779,11 @@ def remove(paths: NodePaths, *, purge: bool, check: bool, system: System | None 
         KosError: a unit does not stop, an account cannot be removed.
     """
     system = system or System(paths)
+    with _alone(paths, check):
+        return _remove(paths, purge, check, system)
+
+
+def _remove(paths: NodePaths, purge: bool, check: bool, system: System) -> HostResult:
     if paths.trial.exists() and not purge:
         raise BusyError("a trial is running; end it, or purge the node")
     record = _read_record(paths)
@@ -775,8 +801,52 @@ def remove(paths: NodePaths, *, purge: bool, check: bool, system: System | None 
     return HostResult(tuple(changes))
 
 
+def add_parser(subparsers: Any) -> None:
+    """Register the hidden verb `host` and what it can do; each sets `func`, from arguments to a `Result`.
+
+    Args:
+        subparsers: what `ArgumentParser.add_subparsers` returned.
+    """
+    parser = subparsers.add_parser("host", description="Make this host a node, or take kOS off it (as root).")
+    verbs = parser.add_subparsers(dest="host_verb", metavar="VERB", required=True)
+    applying = verbs.add_parser("apply", description="Make the host as the spec on standard input says.")
+    applying.set_defaults(run=_apply_command, func=_apply_command)
+    removing = verbs.add_parser("remove", description="Take everything of kOS off the host.")
+    removing.add_argument("--purge", action="store_true", help="also state, evidence and audit log")
+    removing.set_defaults(run=_remove_command, func=_remove_command)
+    for verb in (applying, removing):
+        verb.add_argument("--check", action="store_true", help="say what would be done, and change nothing")
+        verb.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one JSON object")
+        verb.set_defaults(verb="host")
+
+
+def _apply_command(args: argparse.Namespace) -> Result:
+    paths = NodePaths(args.root)
+    value = files.parse(sys.stdin.buffer.read(MAX_SPEC_BYTES + 1), limit=MAX_SPEC_BYTES, what="the spec")
+    done = apply(value, paths, check=args.check)
+    if done.changed and not args.check:
+        what = {"verb": "host apply", "options": {"engine": done.engine}, "exit": 0, "changed": True}
+        Audit(paths.audit, boot.SystemClock()).append(what, caller())
+    return Result(done.as_dict(), done.changed, done.actions)
+
+
+def _remove_command(args: argparse.Namespace) -> Result:
+    done = remove(NodePaths(args.root), purge=args.purge, check=args.check)
+    return Result(done.as_dict(), done.changed, done.actions)
+
+
+@contextlib.contextmanager
+def _alone(paths: NodePaths, check: bool) -> Iterator[None]:
+    """Hold the node's lock, unless nothing is changed."""
+    if check:
+        yield
+        return
+    with Lock(paths.lock).hold("host", wait_s=_LOCK_WAIT_S, patient=PATIENT):
+        yield
+
+
 def engine_shell() -> Path:
-    """Return the folder with `fallback` and `generator` of the engine that runs, installed or in the source."""
+    """Return the folder with `fallback` and `generator` of the engine that runs."""
     package = Path(__file__).resolve().parent
     installed = package.parents[1] / "shell"
     return installed if installed.is_dir() else package / "shell"
@@ -1137,12 +1207,16 @@ def _show(data: bytes) -> str:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        return f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}\n"
+        return _name(data)
     with contextlib.suppress(ValueError):
         value = json.loads(text)
         if isinstance(value, dict):
             return json.dumps(_without_secrets(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     return text
+
+
+def _name(data: bytes) -> str:
+    return f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}\n"
 
 
 def _without_secrets(value: Any) -> Any:

@@ -29,7 +29,7 @@ class Node:
         self.log.append(verb)
         if verb == "confirm":
             assert secret
-            assert options == {"token": "secret"}
+            assert options == {"token": "secret", "lease": "r1"}
             if self.confirms:
                 return self.confirms.pop(0)
             return Answer("confirm", True, 0, True, result={"outcome": "confirmed", "downtime_s": 0})
@@ -51,6 +51,7 @@ class Node:
             ACTIVATED,
             self.ask,
             self.fresh,
+            lease="r1",
             patience=patience,
             say=self.said.append,
             clock=lambda: self.now,

@@ -133,8 +133,8 @@ class Node:
         return None
 
     def _confirm(self, options: dict[str, Any], result: dict[str, Any]) -> str | None:
-        if options != {"token": "t0ken"}:
-            return "wrong token"
+        if options["token"] != "t0ken" or options.get("lease") != (self.state.get("lease") or {}).get("id"):
+            return "wrong token or lease"
         self.state["trial"] = None
         result.update(outcome="confirmed", trial="t1")
         return None
@@ -143,7 +143,7 @@ class Node:
         result["files"] = {"health.json": json.dumps(options)}
 
     def _health(self, _options: dict[str, Any], result: dict[str, Any]) -> None:
-        result["health"] = "healthy"
+        result["healthy"] = True
 
     def _doctor(self, _options: dict[str, Any], result: dict[str, Any]) -> None:
         result["findings"] = []
