@@ -151,7 +151,9 @@ def build(
             listed = _write_release(manifest, prepared, work / "releases", wanted, config, progress)
             patches = {}
             for old in _predecessors(known, release, config.patches):
-                patches[old.root] = _write_patches(repository, old, listed, manifest, work, config, progress)
+                written = _write_patches(repository, old, listed, manifest, work, config, progress)
+                if written:
+                    patches[old.root] = written
             _move(work, repository.staged_dir)
         catalogue.put(draft, listed)
         change = repository.stage(RELEASES, draft)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from publisher_world import World
 
+from kosnode import patch
 from kosnode.errors import InputError, NotFoundError, TrustError
 from kosnode.publish import build, catalogue, signing, verify
 from kosnode.publish.repository import Repository
@@ -116,6 +117,13 @@ def test_a_patch_of_a_small_change_is_a_small_part_of_the_archive(opened: World)
     assert size < sum(built.archive) / 20
 
 
+def test_a_patch_that_saves_nothing_is_not_offered(opened: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened.release("1.0.0")
+    monkeypatch.setattr(patch, "make", lambda *_: bytes(10**6))
+    assert opened.build("1.1.0").patches == {}
+    assert not [name for name in mirror_files(opened.repository) if name.startswith("patches/")]
+
+
 def test_a_build_that_is_interrupted_leaves_nothing_that_counts(
     opened: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,9 +213,7 @@ def test_a_bad_release_file_gets_one_message(tmp_path: Path, text: str, message:
         {"migrations": [{}]},
     ],
 )
-def test_a_value_that_the_manifest_does_not_allow_is_refused(
-    opened: World, release: dict[str, object]
-) -> None:
+def test_a_value_that_the_manifest_does_not_allow_is_refused(opened: World, release: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         opened.build("1.0.0", **release)
     assert mirror_files(opened.repository) == {}
