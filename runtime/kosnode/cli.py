@@ -43,8 +43,18 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{self.prog}: {message}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code (docs/architecture.md, Command)."""
+def main(
+    argv: Sequence[str] | None = None, *, make_context: Callable[[NodePaths], verbs.Context] = verbs.Context
+) -> int:
+    """Run one command.
+
+    Args:
+        argv: the command line without the name of the program; that of the process by default.
+        make_context: gives the node; tests pass their own.
+
+    Returns:
+        The exit code (docs/architecture.md, Command).
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, _terminate)
     # A link that goes away must not stop a switch half way.
@@ -58,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.run is None:
         build_parser().print_help()
         return 0
-    return args.run_outer(args) if hasattr(args, "run_outer") else _run(args)
+    args.make_context = make_context
+    return int(args.run_outer(args)) if hasattr(args, "run_outer") else _run(args)
 
 
 def run(context: verbs.Context, args: argparse.Namespace) -> Answer:
@@ -74,7 +85,7 @@ def run(context: verbs.Context, args: argparse.Namespace) -> Answer:
     if looks:
         answered.envelope["status"] = answered.envelope["result"]
     if args.verb in CHANGING and (answered.envelope["changed"] or not answered.envelope["ok"]):
-        hidden = ("token", "run", "verb", "json", "debug", "root", "func")
+        hidden = ("token", "verb", "json", "debug")
         options = {
             key: value
             for key, value in vars(args).items()
@@ -252,7 +263,7 @@ def _run(args: argparse.Namespace) -> int:
         return _print(
             command.answer(args.verb or "repo", lambda: _adopted(work(args)), status=lambda: None), args.json
         )
-    return _print(run(verbs.Context(NodePaths(args.root)), args), bool(args.json))
+    return _print(run(args.make_context(NodePaths(args.root)), args), bool(args.json))
 
 
 def _adopted(done: Any) -> Result:
@@ -282,7 +293,7 @@ def _add_others(sub: Any, words: Sequence[str] | None) -> None:
 def _operate(args: argparse.Namespace) -> int:
     from . import operate
 
-    return operate.main(verbs.Context(NodePaths(args.root)))
+    return operate.main(args.make_context(NodePaths(args.root)))
 
 
 def _completion(args: argparse.Namespace) -> int:

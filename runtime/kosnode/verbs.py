@@ -36,12 +36,15 @@ class Context:
     Args:
         paths: of the node.
         systemd: of the host; tests pass their own.
+        clock: of the host; tests pass their own.
     """
 
-    def __init__(self, paths: NodePaths, systemd: Systemd | None = None) -> None:
+    def __init__(
+        self, paths: NodePaths, systemd: Systemd | None = None, clock: boot.Clock | None = None
+    ) -> None:
         self.paths = paths
         self.systemd = systemd or RealSystemd()
-        self.clock = boot.SystemClock()
+        self.clock = clock or boot.SystemClock()
 
     @cached_property
     def config(self) -> config.Config:

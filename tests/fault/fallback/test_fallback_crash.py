@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from . import killer
-from .fallback_node import BAD, GOOD, SHELLS, TRIAL, FallbackNode
+from fault.fallback import killer
+from fault.fallback.fallback_node import BAD, GOOD, SHELLS, TRIAL, FallbackNode
 
 ROUNDS = int(os.environ.get("KOS_ROUNDS", "3"))
 SEED = int(os.environ.get("KOS_SEED", str(random.SystemRandom().randrange(2**32))))

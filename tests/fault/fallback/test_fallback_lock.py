@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from .fallback_node import BAD, GOOD, SHELLS, FallbackNode
+from fault.fallback.fallback_node import BAD, GOOD, SHELLS, FallbackNode
 
 _HOLDER = """
 import fcntl, sys, time

@@ -7,8 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-from .fallback_node import BAD, FALLBACK, GOOD, SHELLS, TRIAL, FallbackNode, point, tool
+from fault.fallback.fallback_node import BAD, FALLBACK, GOOD, SHELLS, TRIAL, FallbackNode, point, tool
 
 
 @pytest.fixture(params=SHELLS)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.kosnode.trial.trial_node import TrialNode, make_node
 
 from kosnode import boot, deadman, record, recovery, status, trial, watch
 from kosnode.admission import Wish
@@ -24,8 +25,6 @@ from kosnode.health import HealthReport
 from kosnode.lock import Lock
 from kosnode.node import measure
 from kosnode.trial import Activation
-
-from .trial_node import TrialNode, make_node
 
 WISH = Wish()
 

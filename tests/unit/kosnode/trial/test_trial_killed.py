@@ -16,13 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from unit.kosnode.trial.trial_node import TrialNode, make_node
 
 from kosnode import boot, deadman, recovery, status, trial, watch
 from kosnode.admission import Wish
 from kosnode.errors import KosError
 from kosnode.trial import Activation
-
-from .trial_node import TrialNode, make_node
 
 ROUNDS = int(os.environ.get("KOS_ROUNDS", "3"))
 SEED = int(os.environ.get("KOS_SEED", str(random.SystemRandom().randrange(2**32))))
@@ -176,10 +175,13 @@ def assert_whole(made: Scene, bed: TrialNode, state: str, where: str) -> None:
     names = {path.name for path in bed.paths.var.iterdir()}
     confirmed = bed.node.journal.last("CONFIRMED", "REVERTED")
     ended = None if confirmed is None else (confirmed["state"], confirmed["release"])
-    # One of the two ends, and nothing in between.
-    assert shown["trial"] is None or state == "confirm", where
     if shown["trial"] is not None:
+        # Whole, and journalled: it is left to its dead-man, which ends it as any other.
+        assert state == "confirm" or bed.node.journal.last("TRIAL") is not None, where
         assert bed.current == made.new, where
+        deadman.fall_back(bed.paths, "deadline")
+        recovery.recover(bed.node)
+        assert_whole(made, bed, state, where)
         return
     stays = ended == ("CONFIRMED", made.new)
     assert bed.current == (made.new if stays else made.old), where

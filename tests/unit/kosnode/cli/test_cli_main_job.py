@@ -1,0 +1,186 @@
+"""The main job on one node through the command itself: stage, plan, activate, confirm, patch, roll back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+from unit.kosnode.cli.cli_node import CliNode
+
+from kosnode import deadman
+
+
+def test_a_release_comes_onto_an_empty_node(bed: CliNode) -> None:
+    manifest = bed.publish("1.0.0")
+    planned = bed.kosctl("plan")
+    assert planned["changed"]
+    assert planned["result"]["root"] == manifest.root
+    assert planned["result"]["how"] == "whole"
+    assert planned["status"]["slots"] == []
+    staged = bed.kosctl("stage")
+    assert (staged["changed"], staged["result"]["how"]) == (True, "whole")
+    assert bed.kosctl("stage")["changed"] is False
+    activated = bed.kosctl("activate", "1.0.0")
+    result = activated["result"]
+    assert set(result) == {
+        *("trial", "token", "root", "version", "deadline_in_s", "bake_s", "downtime_s", "restarted", "how"),
+    }
+    assert activated["status"]["state"] == "TRIAL"
+    bed.bake(result["trial"])
+    token = bed.root / "token"
+    token.write_text(f"{result['token']}\n")
+    confirmed = bed.kosctl("confirm", "--token-file", str(token))
+    assert confirmed["result"]["outcome"] == "confirmed"
+    status = bed.kosctl("status")["result"]
+    assert status["state"] == "CONFIRMED"
+    assert status["current"] == {"root": manifest.root, "name": "kos", "version": "1.0.0"}
+    assert status["node"] == {
+        "name": "n1",
+        "fleet": "demo",
+        "zone": "a",
+        "class": None,
+        "arch": status["node"]["arch"],
+    }
+    assert [(one["name"], one["state"]) for one in status["units"]] == [("a", "active")]
+    assert status["last"]["bytes"] > 0
+
+
+def test_the_unit_is_rendered_into_the_slot_it_runs_from(bed: CliNode) -> None:
+    manifest = bed.publish("1.0.0")
+    bed.kosctl("stage")
+    text = (bed.paths.slot(manifest.root) / "units/kos-a.service").read_text()
+    assert f'ExecStart="{bed.paths.slot(manifest.root)}/tree/bin/a"' in text
+
+
+def test_a_patch_is_confirmed_and_rolled_back(bed: CliNode) -> None:
+    old, new = bed.publish("1.0.0"), bed.publish("1.1.0")
+    bed.install("1.0.0")
+    bed.install("1.1.0")
+    back = bed.kosctl("rollback")
+    assert back["result"]["root"] == old.root
+    bed.bake(back["result"]["trial"])
+    assert bed.operate("confirm", token=back["result"]["token"])["ok"]
+    status = bed.kosctl("status")["result"]
+    assert status["current"]["root"] == old.root
+    assert status["previous"]["root"] == new.root
+
+
+def test_previous_may_be_staged_and_activated_by_its_name(bed: CliNode) -> None:
+    old = bed.publish("1.0.0")
+    bed.publish("1.1.0")
+    bed.install("1.0.0")
+    bed.install("1.1.0")
+    shutil.rmtree(bed.publisher.folder)
+    assert bed.operate("plan", release="previous")["result"]["downgrade"] is True
+    assert bed.operate("stage", release="previous")["result"]["how"] == "present"
+    assert bed.operate("activate", release="previous")["result"]["root"] == old.root
+
+
+def test_a_downgrade_is_refused_before_anything_is_fetched(bed: CliNode) -> None:
+    low = bed.publish("1.0.0")
+    bed.publish("1.1.0")
+    bed.install("1.1.0")
+    for verb in ("plan", "stage"):
+        refused = bed.kosctl(verb, "1.0.0")
+        assert refused["exit"] == 3
+        assert refused["error"]["key"] == "allow_downgrade"
+    assert not bed.paths.slot(low.root).exists()
+    assert bed.kosctl("stage", "1.0.0", "--allow-downgrade")["ok"]
+
+
+def test_a_reverted_trial_is_told_with_its_evidence_and_exit_code(bed: CliNode) -> None:
+    bed.publish("1.0.0")
+    bad = bed.publish("1.1.0")
+    bed.install("1.0.0")
+    bed.operate("stage", release="1.1.0")
+    activated = bed.operate("activate", release="1.1.0")["result"]
+    deadman.fall_back(bed.paths, "health", detail="http 500")
+    late = bed.operate("confirm", token=activated["token"])
+    assert (late["exit"], late["error"]["kind"]) == (8, "reverted")
+    last = late["status"]["last"]
+    assert (last["outcome"], last["reason"], last["detail"]) == ("reverted-healthy", "health", "http 500")
+    assert [one["root"] for one in late["status"]["refused"]] == [bad.root]
+    shown = bed.operate("evidence", id=activated["trial"])["result"]
+    assert json.loads(shown["files"]["outcome.json"])["reason"] == "health"
+    assert bed.kosctl("stage", "1.1.0")["exit"] == 3
+    assert bed.operate("refusals", clear=bad.root)["changed"]
+    assert bed.kosctl("stage", "1.1.0")["ok"]
+
+
+def test_revert_by_hand_is_done_and_not_an_error(bed: CliNode) -> None:
+    bed.publish("1.0.0")
+    bed.publish("1.1.0")
+    bed.install("1.0.0")
+    assert bed.kosctl("revert")["changed"] is False
+    bed.operate("stage")
+    bed.operate("activate")
+    ended = bed.kosctl("revert")
+    assert (ended["exit"], ended["result"]["outcome"]) == (0, "reverted-healthy")
+
+
+def test_old_slots_go_after_a_confirmation_and_staged_ones_stay(bed: CliNode) -> None:
+    roots = [bed.publish(version).root for version in ("1.0.0", "1.1.0", "1.2.0", "1.3.0")]
+    bed.install("1.0.0")
+    bed.install("1.1.0")
+    bed.operate("stage", release="1.3.0")
+    bed.install("1.2.0")
+    assert bed.context().slots.list() == sorted(roots[1:])
+
+
+def test_gc_takes_a_named_slot_and_never_one_that_is_needed(bed: CliNode) -> None:
+    bed.publish("1.0.0")
+    spare = bed.publish("1.1.0")
+    bed.install("1.0.0")
+    bed.operate("stage")
+    assert bed.kosctl("gc", "1.0.0")["exit"] == 3
+    assert bed.kosctl("gc", "1.1.0")["result"]["removed"] == [spare.root]
+    assert bed.kosctl("gc", "1.1.0")["changed"] is False
+
+
+def test_a_damaged_slot_is_named_by_verify_and_mended_by_scrub(bed: CliNode) -> None:
+    manifest = bed.publish("1.0.0")
+    bed.install("1.0.0")
+    program = bed.paths.slot(manifest.root) / "tree/bin/a"
+    good = program.read_bytes()
+    program.chmod(0o755)
+    program.write_bytes(good.replace(b"sleep", b"slee!"))
+    damaged = bed.kosctl("verify")
+    assert damaged["exit"] == 10
+    assert "bin/a" in damaged["error"]["message"]
+    assert bed.kosctl("scrub")["changed"]
+    assert program.read_bytes() == good
+    assert bed.kosctl("verify")["ok"]
+
+
+def test_two_controllers_collide_at_the_lease(bed: CliNode) -> None:
+    bed.publish("1.0.0")
+    bed.operate("stage")
+    assert bed.operate("lease", take="rollout-1", holder="alice@one", ttl_s=600)["changed"]
+    other = bed.operate("lease", take="rollout-2", holder="bob@two", ttl_s=600)
+    assert other["exit"] == 3
+    assert "alice@one" in other["error"]["message"]
+    assert bed.operate("activate", lease="rollout-2")["exit"] == 3
+    assert bed.operate("activate", lease="rollout-1")["ok"]
+    assert bed.operate("lease", release="rollout-1")["result"]["lease"] is None
+
+
+def test_health_has_an_exit_code_of_its_own(bed: CliNode) -> None:
+    assert bed.kosctl("health")["exit"] == 11
+    bed.publish("1.0.0")
+    bed.install("1.0.0")
+    assert bed.kosctl("health")["result"]["healthy"] is True
+    bed.systemd.down.add("kos-a.service")
+    sick = bed.kosctl("health")
+    assert (sick["exit"], sick["result"]["healthy"]) == (11, False)
+
+
+def test_what_changes_the_node_stands_in_the_audit_log_without_its_token(bed: CliNode) -> None:
+    bed.publish("1.0.0")
+    bed.install("1.0.0")
+    bed.kosctl("status")
+    log = bed.paths.audit.read_text()
+    entries = [json.loads(line) for line in log.splitlines()]
+    assert [one["what"]["verb"] for one in entries] == ["stage", "activate", "confirm"]
+    assert all(one["who"]["uid"] >= 0 for one in entries)
+    assert "token" not in log
+    assert bed.context().audit.verify() == 3
