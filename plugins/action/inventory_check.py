@@ -12,7 +12,7 @@ import time
 import typing as t
 from collections.abc import Mapping, Sequence
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleTemplateError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.kos.fleet.plugins.plugin_utils import _rollout, _variables
@@ -77,9 +77,17 @@ def _one_zone(zones: Mapping[str, list[str]], wish: str) -> dict[str, list[str]]
 
 
 def _mirrors(hostvars: Mapping[str, t.Any], nodes: Sequence[str]) -> None:
-    without = [node for node in nodes if not hostvars[node].get("bootstrap_mirrors")]
+    without = [node for node in nodes if not _mirrors_of(hostvars[node])]
     if without:
         raise AnsibleActionFail(
             f"bootstrap_mirrors is empty for {', '.join(without)}: "
             "a node needs at least one address to fetch from"
         )
+
+
+def _mirrors_of(variables: Mapping[str, t.Any]) -> t.Any:
+    try:
+        return variables.get("bootstrap_mirrors")
+    except AnsibleTemplateError:
+        # It is worked out from other hosts, which only a task of the node can do: bootstrap looks again.
+        return True

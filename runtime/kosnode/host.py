@@ -779,8 +779,11 @@ def remove(paths: NodePaths, *, purge: bool, check: bool, system: System | None 
         KosError: a unit does not stop, an account cannot be removed.
     """
     system = system or System(paths)
+    planned = _remove(paths, purge, True, system)
+    if check or not planned.changed:
+        return planned
     with _alone(paths, check):
-        return _remove(paths, purge, check, system)
+        return _remove(paths, purge, False, system)
 
 
 def _remove(paths: NodePaths, purge: bool, check: bool, system: System) -> HostResult:
