@@ -227,7 +227,8 @@ def render_units(node: Node, config: Config, directory: Path, manifest: Manifest
         directory: of the slot that is built.
         manifest: of the release.
     """
-    units = [unit.load(directory / "tree/units" / name / "unit.json") for name in manifest.units]
+    paths = [directory / "tree/units" / name / "unit.json" for name in manifest.units]
+    units = [unit.validate(files.read_json(path), str(path)) for path in paths]
     own = node.paths.node_units / "units.json"
     taken: Iterable[str] = running.read_units(own)["units"] if own.exists() else ()
     rendered = render.render(
