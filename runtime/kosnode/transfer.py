@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from . import archive, patch
 from .errors import DamagedError, DiskError, InputError, MirrorError, NotFoundError, TrustError
@@ -306,28 +306,36 @@ class Transfer:
     def _fetch_part(self, mirror: Mirror, manifest: Manifest, part: archive.Part, building: Building) -> str:
         count, whole = len(self.release.archive), self.release.archive[part.index]
 
-        def read(path: Path, old: bytes) -> str:
+        def read(path: Path, unpack: Callable[[BinaryIO], BinaryIO]) -> None:
             with path.open("rb") as stream:
-                archive.read_part(manifest, part, patch.unpack(stream, part.size, old), building)
+                archive.read_part(manifest, part, unpack(stream), building)
+
+        def use_whole(path: Path) -> str:
+            read(path, lambda stream: patch.unpack(stream, part.size))
             return "whole"
 
         for old, name in self._patch_names(part):
             prefix = self._prefix(old, part)
             if not prefix:
                 continue
-            # Only one copy of the old bytes is kept: `unpack` makes its own.
+            # `unpack` copies the old bytes: they are handed over, or a small node would hold them twice.
             held = [prefix]
             del prefix
 
-            def use(path: Path, old: Manifest = old, held: list[bytes] = held) -> str:
-                read(path, held.pop() if held else self._prefix(old, part))
+            def use_patch(path: Path, old: Manifest = old, held: list[bytes] = held) -> str:
+                read(
+                    path,
+                    lambda stream: patch.unpack(
+                        stream, part.size, held.pop() if held else self._prefix(old, part)
+                    ),
+                )
                 return "patch"
 
-            found = self._try_patch(mirror, old, name, whole, use)
+            found = self._try_patch(mirror, old, name, whole, use_patch)
             if found is not None:
                 return found
         name = archive_name(self.release.root, part.index, count)
-        return self._download(mirror, name, lambda path: read(path, b""), size=whole)
+        return self._download(mirror, name, use_whole, size=whole)
 
     def _patch_names(self, part: archive.Part) -> Iterator[tuple[Manifest, str]]:
         count = len(self.release.archive)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from kosnode import archive
 from kosnode.errors import DamagedError, DiskError, InputError, MirrorError, TrustError
 from kosnode.fetch import HttpMirror
 from kosnode.manifest import FileEntry, Manifest
+from kosnode.slot import Building
 from kosnode.transfer import Repairs, Transfer
 
 CHANCE = random.Random(1)
@@ -220,6 +222,30 @@ class TestPatch:
         path.write_bytes(b"{}")
         assert upgraded.transfer("1.1.0").stage().how == "whole"
         assert upgraded.tree(new.root) == NEW_TREE
+
+    def test_the_old_bytes_are_not_held_twice_while_a_patch_is_undone(
+        self, station: Station, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """zstd has a copy of them and a window; a third such piece counts on a small node."""
+        big = noise(8 << 20)
+        before = publisher.publish("3.0.0", {"big": big})
+        publisher.publish("3.1.0", {"big": b"new" + big}, patches_from=[before])
+        station.transfer("3.0.0").stage()
+        held: list[int] = []
+        whole = Building.file
+
+        def measured(building: Building, entry: FileEntry, chunks: Iterator[bytes]) -> None:
+            held.append(tracemalloc.get_traced_memory()[0])
+            whole(building, entry, chunks)
+
+        monkeypatch.setattr(Building, "file", measured)
+        transfer = station.transfer("3.1.0")
+        tracemalloc.start()
+        try:
+            assert transfer.stage().how == "patch"
+        finally:
+            tracemalloc.stop()
+        assert max(held) < 2.5 * len(big)
 
     def test_an_older_slot_serves_when_the_current_one_has_no_patch(
         self, upgraded: Station, publisher: Publisher, old: Manifest, new: Manifest
