@@ -19,6 +19,7 @@ from .. import archive, authored, files, patch, schema, unit, version
 from ..errors import DamagedError, InputError, TrustError
 from ..manifest import FileEntry, LinkEntry, Manifest
 from ..metadata import RELEASES
+from ..transfer import archive_name, patch_name
 from . import catalogue, documents, publication
 from .catalogue import Listed
 from .documents import Custom
@@ -148,7 +149,7 @@ def build(
                 return Built(manifest.root, False, there.custom.archive, notes=_channel_notes(there, wanted))
             for folder in RELEASE_FOLDERS:
                 (work / folder).mkdir()
-            listed = _write_release(manifest, prepared, work / "releases", wanted, config, progress)
+            listed = _write_release(manifest, prepared, work, wanted, config, progress)
             patches = {}
             for old in _predecessors(known, release, config.patches):
                 written = _write_patches(repository, old, listed, manifest, work, config, progress)
@@ -276,18 +277,19 @@ def _predecessors(known: Sequence[Listed], release: Mapping[str, Any], count: in
 
 
 def _write_release(
-    manifest: Manifest, tree: Path, out: Path, channels: tuple[str, ...], config: Config, progress: Progress
+    manifest: Manifest, tree: Path, work: Path, channels: tuple[str, ...], config: Config, progress: Progress
 ) -> Listed:
     """Write manifest and archive of a release, and return its line in the metadata."""
     document = manifest.canonical()
-    _write(out / f"{manifest.root}.json", document)
-    with (out / f"{manifest.root}.json.zst").open("xb") as stream:
+    manifest_path = work / f"releases/{manifest.root}.json"
+    _write(manifest_path, document)
+    with manifest_path.with_suffix(".json.zst").open("xb") as stream:
         manifest_bytes = patch.compress(io.BytesIO(document), stream, len(document), config.level)
     parts, sizes = archive.parts(manifest), []
     for part in parts:
         progress(f"compressing part {part.index + 1} of {len(parts)} ({part.size} bytes)")
-        name = publication.archive_name(manifest.root, part.index, len(parts))
-        with tempfile.TemporaryFile(dir=out) as plain, (out / name).open("xb") as stream:
+        name = archive_name(manifest.root, part.index, len(parts))
+        with tempfile.TemporaryFile(dir=work) as plain, (work / name).open("xb") as stream:
             archive.write_part(manifest, part, tree, plain)
             plain.seek(0)
             sizes.append(patch.compress(plain, stream, part.size, config.level))
@@ -327,8 +329,8 @@ def _write_patches(
         plain = io.BytesIO()
         archive.write_part(manifest, part, work / "tree", plain)
         data = patch.make(archive.old_bytes(old_manifest, part, old_tree), plain.getvalue(), config.level)
-        name = publication.patch_name(old.root, new.root, part.index, len(parts))
-        written += _write_smaller(work / "patches" / name, data, new.custom.archive[part.index])
+        name = patch_name(old.root, new.root, part.index, len(parts))
+        written += _write_smaller(work / name, data, new.custom.archive[part.index])
     shutil.rmtree(old_tree)
     return written
 
@@ -354,10 +356,10 @@ def _unpack_archive(repository: Repository, one: Listed, manifest: Manifest, tar
     folder = Folder.make(target, manifest)
     parts = archive.parts(manifest)
     for part in parts:
-        name = publication.archive_name(one.root, part.index, len(parts))
-        found = repository.find("releases", name)
+        name = archive_name(one.root, part.index, len(parts))
+        found = repository.find(name)
         if found is None:
-            raise DamagedError(f"releases/{name} of {one.title} is missing")
+            raise DamagedError(f"{name} of {one.title} is missing")
         with found.open("rb") as stream:
             archive.read_part(manifest, part, patch.unpack(stream, part.size), folder)
 

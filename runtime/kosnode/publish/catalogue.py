@@ -212,7 +212,7 @@ def load_manifest(repository: Repository, root: str) -> Manifest:
     Raises:
         DamagedError: its file is missing, or is another manifest than its name says.
     """
-    path = repository.find("releases", f"{root}.json")
+    path = repository.find(f"releases/{root}.json")
     if path is None:
         raise DamagedError(f"releases/{root}.json is missing")
     found = Manifest.parse(path.read_bytes())

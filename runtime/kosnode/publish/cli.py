@@ -6,12 +6,12 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import files
-from ..errors import FindingsError, InputError, KosError
+from .. import command
+from ..command import Result
+from ..errors import FindingsError, InputError
 from ..metadata import RELEASES, ROLES
 from . import build, catalogue, documents, holders, keys, publication, signing, verify
 from .repository import (
@@ -26,23 +26,6 @@ from .repository import (
 _DURATION = re.compile(r"(-?[0-9]{1,9})([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _HOUR_S = 3600
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a verb did.
-
-    Args:
-        changed: whether anything was written.
-        actions: one sentence for each thing done.
-        result: for `--json`.
-        text: the same for a person; the actions where it is empty.
-    """
-
-    changed: bool
-    actions: list[str]
-    result: dict[str, Any]
-    text: str = ""
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -65,34 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kosnode.publish", description=__doc__)
     _add_verbs(parser)
     args = parser.parse_args(argv)
-    envelope: dict[str, Any] = {
-        "ok": True,
-        "verb": "repo",
-        "exit": 0,
-        "changed": False,
-        "actions": [],
-        "result": {},
-        "error": None,
-        "status": None,
-    }
-    text = ""
-    try:
-        done: Result = args.func(args)
-        envelope.update(changed=done.changed, actions=done.actions, result=done.result)
-        text = done.text or "\n".join(done.actions) or "nothing to do"
-    except KosError as error:
-        said = {"kind": error.kind, "message": error.message, "key": error.key}
-        envelope.update(ok=False, exit=error.exit_code, error=said, result=error.detail)
-        print(f"error: {error.message}", file=sys.stderr)
-    except OSError as error:
-        message = f"{error.filename or 'the system'}: {error.strerror}"
-        envelope.update(ok=False, exit=1, error={"kind": "system", "message": message, "key": None})
-        print(f"error: {message}", file=sys.stderr)
+    answered = command.answer("repo", lambda: args.func(args), status=lambda: None)
+    error = answered.envelope["error"]
+    if error is not None:
+        print(f"error: {error['message']}", file=sys.stderr)
     if args.json:
-        sys.stdout.write(files.canonical(envelope).decode("utf-8") + "\n")
-    elif text:
-        print(text)
-    return int(envelope["exit"])
+        print(answered.json())
+    elif answered.text:
+        print(answered.text)
+    return answered.exit
 
 
 def _progress(message: str) -> None:
@@ -119,19 +83,19 @@ def _init(args: argparse.Namespace) -> Result:
     changed = holders.initialise(repository, config, foundation)
     waiting = {role: _waiting(repository, role) for role in documents.OFFLINE_ROLES}
     actions = [f"made {args.repo}; root, targets and releases wait for signatures"] if changed else []
-    return Result(changed, actions, {"repository": str(args.repo), "waiting": waiting})
+    return Result({"repository": str(args.repo), "waiting": waiting}, changed, actions)
 
 
 def _key_new(args: argparse.Namespace) -> Result:
     key = keys.make(args.out, keys.read_passphrase(args.passphrase_file), holder=args.holder)
     public = keys.public_path_of(args.out)
     said = {**_key(key), "private": str(args.out), "public": str(public), "encryption": keys.ENCRYPTION}
-    return Result(True, [f"made {args.out} and {public} for {keys.holder_of(key)}, key id {key.keyid}"], said)
+    return Result(said, True, [f"made {args.out} and {public} for {keys.holder_of(key)}, key id {key.keyid}"])
 
 
 def _key_show(args: argparse.Namespace) -> Result:
     key = keys.load_public(args.file, option="FILE")
-    return Result(False, [], _key(key), f"{keys.holder_of(key)} {key.keytype} key id {key.keyid}")
+    return Result(_key(key), text=f"{keys.holder_of(key)} {key.keytype} key id {key.keyid}")
 
 
 def _key_change_passphrase(args: argparse.Namespace) -> Result:
@@ -141,7 +105,7 @@ def _key_change_passphrase(args: argparse.Namespace) -> Result:
         )
     new = keys.read_passphrase(args.new_passphrase_file, key="--new-passphrase-file")
     keys.change_passphrase(args.file, keys.read_passphrase(args.passphrase_file), new)
-    return Result(True, [f"{args.file} opens with the new passphrase"], {"private": str(args.file)})
+    return Result({"private": str(args.file)}, True, [f"{args.file} opens with the new passphrase"])
 
 
 def _root(args: argparse.Namespace) -> Result:
@@ -176,7 +140,7 @@ def _build(args: argparse.Namespace) -> Result:
     result = {**built.to_dict(), "waiting": _waiting(repository, RELEASES)}
     notes = "".join(f"\nnote: {note}" for note in built.notes)
     head = "\n".join(actions) or f"{title} exists already with root {built.root}: nothing to do"
-    return Result(built.changed, actions, result, head + notes)
+    return Result(result, built.changed, actions, head + notes)
 
 
 def _promote(args: argparse.Namespace) -> Result:
@@ -198,7 +162,7 @@ def _floor(args: argparse.Namespace) -> Result:
 def _sign(args: argparse.Namespace) -> Result:
     if args.show:
         shown = signing.open_file(args.file, args.role)
-        return Result(False, [], shown.to_dict(), _signing_text(shown))
+        return Result(shown.to_dict(), text=_signing_text(shown))
     if args.key is None or args.passphrase_file is None:
         raise InputError(
             "a key and the file of its passphrase are needed to sign; or use --show", key="--key"
@@ -206,21 +170,20 @@ def _sign(args: argparse.Namespace) -> Result:
     _progress(_signing_text(signing.open_file(args.file, args.role)))
     signed = signing.sign(args.file, args.role, args.key, keys.read_passphrase(args.passphrase_file))
     action = f"{signed.holder} signed {signed.staged.role} {signed.staged.document.signed.version}"
-    return Result(True, [action], signed.to_dict(), f"{action}\n{_quorum_text(signed)}")
+    return Result(signed.to_dict(), True, [action], f"{action}\n{_quorum_text(signed)}")
 
 
 def _merge(args: argparse.Namespace) -> Result:
     merged, new = signing.merge(Repository(args.repo), args.file)
     actions = [f"took the signature of {holder}" for holder in new]
-    return Result(
-        bool(new), actions, {**merged.to_dict(), "new": new}, "\n".join([*actions, _quorum_text(merged)])
-    )
+    text = "\n".join([*actions, _quorum_text(merged)])
+    return Result({**merged.to_dict(), "new": new}, bool(new), actions, text)
 
 
 def _publish(args: argparse.Namespace) -> Result:
     passphrase = None if args.passphrase_file is None else keys.read_passphrase(args.passphrase_file)
     done = publication.publish(Repository(args.repo), passphrase, mirror=args.to, progress=_progress)
-    return Result(bool(done.actions), done.actions, _publication(done))
+    return Result(_publication(done), bool(done.actions), done.actions)
 
 
 def _timestamp(args: argparse.Namespace) -> Result:
@@ -236,18 +199,18 @@ def _timestamp(args: argparse.Namespace) -> Result:
     result = {**_publication(done), "alarms": renewal.alarms}
     if renewal.alarms:
         raise FindingsError(f"the timestamp is renewed, but {'; '.join(renewal.alarms)}", detail=result)
-    return Result(True, done.actions, result)
+    return Result(result, True, done.actions)
 
 
 def _verify(args: argparse.Namespace) -> Result:
     report = verify.verify(args.path, args.pinned_root, progress=_progress)
     text = f"{len(report.releases)} releases and {report.patches} patches are right"
-    return Result(False, [], report.to_dict(), "\n".join([text, *(f"note: {note}" for note in report.notes)]))
+    return Result(report.to_dict(), text="\n".join([text, *(f"note: {note}" for note in report.notes)]))
 
 
 def _list(args: argparse.Namespace) -> Result:
     rows = catalogue.table(Repository(args.repo))
-    return Result(False, [], {"releases": rows}, _table(rows))
+    return Result({"releases": rows}, text=_table(rows))
 
 
 # Pieces of results
@@ -283,7 +246,7 @@ def _changes(repository: Repository, changes: Mapping[str, Change]) -> Result:
         if change.dropped:
             actions.append(f"{change.dropped} signatures of the earlier draft of {role} no longer hold")
     waiting = {role: _waiting(repository, role) for role in changes}
-    return Result(any(change.changed for change in changes.values()), actions, {"waiting": waiting})
+    return Result({"waiting": waiting}, any(change.changed for change in changes.values()), actions)
 
 
 def _listing(repository: Repository, change: Change) -> Result:

@@ -25,6 +25,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 from .. import files
 from ..errors import DamagedError, InputError, RefusedError, TrustError
 from ..metadata import ISSUED, RELEASES, ROLES, issue_time
+from ..transfer import archive_name
 from . import documents, keys
 from .documents import Staged
 from .repository import DAY_S, RELEASE_FOLDERS, Progress, Published, Repository, silent
@@ -194,15 +195,15 @@ def _require_files(repository: Repository, releases: Metadata[Targets]) -> None:
     for path, target in releases.signed.targets.items():
         root, custom = documents.root_of(path), documents.custom_of(target)
         for name, size in release_files(root, target.length, custom.manifest, custom.archive).items():
-            found = repository.find("releases", name)
+            found = repository.find(name)
             if found is None:
-                raise DamagedError(f"releases/{name} of {custom.name} {custom.version} is missing")
+                raise DamagedError(f"{name} of {custom.name} {custom.version} is missing")
             if found.stat().st_size != size:
                 raise DamagedError(f"{found} has {found.stat().st_size} bytes, signed are {size}")
 
 
 def release_files(root: str, length: int, manifest: int, archive: Sequence[int]) -> dict[str, int]:
-    """Return the files of a release below `releases/` and the bytes of each (docs/architecture.md, Mirror).
+    """Return the files of a release on a mirror and the bytes of each (docs/architecture.md, Mirror).
 
     Args:
         root: release root.
@@ -211,17 +212,7 @@ def release_files(root: str, length: int, manifest: int, archive: Sequence[int])
         archive: compressed bytes of each part.
     """
     parts = {archive_name(root, index, len(archive)): size for index, size in enumerate(archive)}
-    return {f"{root}.json": length, f"{root}.json.zst": manifest, **parts}
-
-
-def archive_name(root: str, index: int, count: int) -> str:
-    """Return the name of one part of an archive."""
-    return f"{root}.tar.zst" if count == 1 else f"{root}.{index}.tar.zst"
-
-
-def patch_name(old: str, root: str, index: int, count: int) -> str:
-    """Return the name of the patch that makes one part of an archive."""
-    return f"{old}-{root}.zst" if count == 1 else f"{old}-{root}.{index}.zst"
+    return {f"releases/{root}.json": length, f"releases/{root}.json.zst": manifest, **parts}
 
 
 def _online_signer(repository: Repository, root: Metadata[Root], passphrase: bytes | None) -> CryptoSigner:

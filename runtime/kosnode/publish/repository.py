@@ -354,15 +354,14 @@ class Repository:
 
     # Files of releases
 
-    def find(self, folder: str, name: str) -> Path | None:
+    def find(self, name: str) -> Path | None:
         """Return where a file of a release is, staged or published, or None.
 
         Args:
-            folder: `releases` or `patches`.
-            name: the file's name on a mirror.
+            name: its path on a mirror, such as `releases/ROOT.json`.
         """
         for base in (self.staged_dir, self.public):
-            path = base / folder / name
+            path = base / name
             if path.is_file():
                 return path
         return None

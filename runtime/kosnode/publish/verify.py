@@ -18,6 +18,7 @@ from ..fetch import Limits, mirrors
 from ..manifest import FileEntry, LinkEntry, Manifest
 from ..metadata import RELEASES
 from ..paths import NodePaths
+from ..transfer import archive_name
 from ..trust import Available, Trust
 from . import documents, publication
 from .build import Folder
@@ -221,7 +222,7 @@ class _Check:
 
     def _manifest(self, root: str, one: Available) -> bytes | None:
         names = publication.release_files(root, one.target.length, one.manifest, one.archive)
-        self._expected |= {f"releases/{name}" for name in names}
+        self._expected |= set(names)
         with self._finding(f"releases/{root}.json"):
             document = self._open(f"releases/{root}.json", one.target.length)
             one.verify(document)
@@ -241,7 +242,7 @@ class _Check:
         before = len(self.findings)
         parts = archive.parts(manifest)
         for part in parts:
-            name = f"releases/{publication.archive_name(one.root, part.index, len(parts))}"
+            name = archive_name(one.root, part.index, len(parts))
             with self._finding(name):
                 path = self._sized(name, one.archive[part.index])
                 with path.open("rb") as stream:

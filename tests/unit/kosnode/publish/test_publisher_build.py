@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from publisher_world import World
 
-from kosnode import patch
+from kosnode import archive, patch
 from kosnode.errors import InputError, NotFoundError, TrustError
 from kosnode.publish import build, catalogue, signing, verify
 from kosnode.publish.repository import Repository
@@ -307,3 +307,18 @@ def test_the_list_says_what_each_release_costs(opened: World) -> None:
     assert table["1.1.0"]["patches"] == [
         {"root": old.root, "version": "1.0.0", "bytes": new.patches[old.root]}
     ]
+
+
+def test_a_large_release_is_cut_into_parts_with_patches_of_their_own(
+    opened: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "PART_BYTES", 8 * 1024)
+    old, new = opened.release("1.0.0"), opened.release("1.1.0")
+    assert len(new.archive) == 3
+    names = {name for name in mirror_files(opened.repository) if new.root in name}
+    assert {f"releases/{new.root}.{index}.tar.zst" for index in range(3)} <= names
+    assert f"patches/{old.root}-{new.root}.1.zst" in names
+    assert f"releases/{new.root}.tar.zst" not in names
+    report = verify.verify(opened.repository.path, now=opened.clock)
+    assert len(report.releases) == 2
+    assert report.patches == len([name for name in names if name.startswith("patches/")])

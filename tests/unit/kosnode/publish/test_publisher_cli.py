@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,9 @@ from publisher_world import PASSPHRASE, Client, World
 from kosnode.errors import KosError
 from kosnode.publish import cli
 
-RUNTIME = Path(__file__).parents[4] / "runtime"
+PROJECT = Path(__file__).parents[4]
+RUNTIME = PROJECT / "runtime"
+GUIDE = PROJECT / "docs/guide/publishing.md"
 
 
 class Shell:
@@ -195,3 +199,23 @@ def test_no_passphrase_can_be_given_on_the_command_line_or_by_the_environment(ru
     cli.add_parser(parser.add_subparsers())
     with pytest.raises(SystemExit):
         parser.parse_args(["repo", "key", "new", "--out", "x", "--passphrase", "secret"])
+
+
+def commands_of(guide: Path) -> list[list[str]]:
+    """Return each `kosctl repo …` of the guide's blocks and tables as words, optional ones included."""
+    text = guide.read_text().replace("\\\n", " ")
+    found = re.findall(r"kosctl (repo [a-z][^\n`#]*)", text)
+    return [shlex.split(re.sub(r"[\[\]]", "", command)) for command in found]
+
+
+def test_every_command_of_the_guide_is_one_that_the_parser_takes() -> None:
+    """A80: what the documentation tells people to type exists."""
+    parser = argparse.ArgumentParser()
+    cli.add_parser(parser.add_subparsers())
+    commands = commands_of(GUIDE)
+    for words in commands:
+        parser.parse_args(words)
+    assert {words[1] for words in commands} >= {
+        "init", "key", "root", "delegate", "renew", "build", "promote", "withdraw",
+        "floor", "sign", "merge", "publish", "timestamp", "verify", "list",
+    }  # fmt: skip
