@@ -1,0 +1,77 @@
+"""Kills kosctl on a node at its Nth call that matters, by strace's fault injection, and counts such calls."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fault.fault_fleet import KOSCTL, FaultNode
+
+# Whatever makes, moves, removes or flushes something, takes the lock, or starts a thread or a program. A
+# question mark is for calls that some architectures do not have.
+CALLS = (
+    "?rename,?renameat,renameat2,?link,linkat,?unlink,unlinkat,?rmdir,?symlink,symlinkat,?mkdir,mkdirat,"
+    "fsync,fdatasync,ftruncate,pwrite64,flock,?chmod,fchmod,fchmodat,fchown,?vfork,?fork,clone,?clone3"
+)
+_STRACE = ("strace", "--follow-forks", "--seccomp-bpf", "-qq", "-e", f"trace={CALLS}")
+_LINE = re.compile(r"(\d+) +(\w+)\((.*)")
+_JOURNAL = "/var/lib/kos/journal/journal.jsonl>"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A call at which kosctl can be killed: its number among those of its thread, and what it is."""
+
+    number: int
+    call: str
+
+    def __str__(self) -> str:
+        return f"call {self.number} ({self.call})"
+
+
+@dataclass(frozen=True)
+class Course:
+    """The calls of a run that nobody disturbed.
+
+    Attributes:
+        places: of the thread or program that makes most of them; the others' numbers lie within.
+        states: the places at which kosctl has just made an entry of the journal durable, in order.
+    """
+
+    places: tuple[Place, ...]
+    states: tuple[Place, ...]
+
+    def some(self, chance: random.Random, count: int) -> list[Place]:
+        """Return a sample of the places in the order of the run; all of them where `count` is large."""
+        picked = chance.sample(range(len(self.places)), min(count, len(self.places)))
+        return [self.places[index] for index in sorted(picked)]
+
+
+def course(node: FaultNode, words: Sequence[str], stdin: bytes | None = None) -> Course:
+    """Run kosctl undisturbed and return its course; it has to succeed."""
+    trace = "/root/trace"
+    answer = node.kosctl(*words, before=(*_STRACE, "--decode-fds", "-o", trace), stdin=stdin)
+    assert answer.exit == 0, answer
+    calls: dict[str, list[tuple[str, str]]] = {}
+    for line in node.run("cat", trace, check=True).stdout.splitlines():
+        match = _LINE.match(line)
+        if match:
+            calls.setdefault(match[1], []).append((match[2], match[3]))
+    longest = max(calls.values(), key=len)
+    main = next(iter(calls.values()))
+    states = tuple(
+        # The next call is the first that does not happen.
+        Place(number + 1, main[number][0] if number < len(main) else "the end")
+        for number, (call, arguments) in enumerate(main, 1)
+        if call == "fsync" and _JOURNAL in arguments
+    )
+    return Course(tuple(Place(number, call) for number, (call, _) in enumerate(longest, 1)), states)
+
+
+def kill(node: FaultNode, words: Sequence[str], at: Place, stdin: bytes | None = None) -> bool:
+    """Run kosctl and kill it on entry to a call; return whether it came to that call."""
+    inject = f"inject={CALLS}:signal=SIGKILL:when={at.number}"
+    done = node.run(*_STRACE, "-e", inject, "-o", "/dev/null", KOSCTL, *words, "--json", stdin=stdin)
+    return done.returncode == 137

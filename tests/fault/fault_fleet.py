@@ -1,0 +1,363 @@
+"""The fleet of this lane: a mirror and two nodes that are put back to how they were between tests.
+
+A node is made once: the engine's bundle is unpacked, `kosctl host apply` makes it a node, and release 1.0.0
+is installed and confirmed. What is below /var/lib/kos then is kept beside it, so that a reset is a copy of a
+few files and a restart of two small services.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+from fault.small_release import STATE, SmallRelease, make
+
+from bed import Bed, Plan
+from tools import bundle
+
+ROOT = Path(__file__).resolve().parents[2]
+KOSCTL = "/opt/kos/current/bin/kosctl"
+MIRROR = "/srv/mirror"
+# Short times, so that nobody waits; the deadline leaves a busy machine the time to confirm.
+POLICY = {
+    "deadline_s": 60,
+    "bake_s": 1,
+    "health_interval_s": 1,
+    "health_failures": 2,
+    "settle_s": 2,
+    "reserve_bytes": 1 << 20,
+    "mirror_timeout_s": 2,
+    "mirror_total_s": 20,
+}
+# The deadline of a trial that nobody confirms, on purpose.
+SOON_S = 8
+PATIENCE_S = 90.0
+
+_NGINX = """
+server {
+    listen 80;
+    root /srv/mirror;
+    # Slow enough that a large file is under way for some seconds.
+    location ~ \\.tar\\.zst$ { limit_rate_after 256k; limit_rate 512k; }
+}
+"""
+
+# Stops all of kOS and puts /var/lib/kos back to a kept copy.
+_RESET = """
+set -e
+systemctl stop kos.target 'kos-*.timer' 'kos-*.service' 2>/dev/null || true
+systemctl reset-failed 'kos-*' 2>/dev/null || true
+find /var/lib/kos -mindepth 1 -delete
+cp -a "/root/kept/$1/." /var/lib/kos/
+systemctl daemon-reload
+systemctl start kos.target
+"""
+
+# Looks past kosctl: what is current, which slots are whole, what state there is, what runs.
+_LOOK = f"""
+cd /var/lib/kos
+for link in current previous; do
+    if [ -L $link ]; then echo "$link=$(basename "$(readlink $link)")"; else echo "$link="; fi
+done
+for file in trial outcome trial.confirmed; do [ ! -e $file ] || echo "left=$file"; done
+for slot in releases/* releases/.[!.]*; do
+    [ -e "$slot" ] || continue
+    name=$(basename "$slot")
+    if (cd "$slot/tree" && sha256sum --quiet --check --strict "/root/expected/$name.sums" \\
+        && [ "$(find . -type f | wc -l)" = "$(cat "/root/expected/$name.count")" ]) >/dev/null 2>&1
+    then echo "whole=$name"; else echo "broken=$name"; fi
+done
+echo "ledger=$(sha256sum <{STATE}/ledger | cut -d ' ' -f 1)"
+echo "format=$(cat {STATE}/format)"
+for unit in keeper guest; do
+    if systemctl --quiet is-active kos-$unit.service; then echo "runs=kos-$unit.service"; fi
+done
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What kosctl answered: its exit code, its JSON, and what it told people."""
+
+    exit: int
+    json: Mapping[str, Any]
+    told: str
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        result = self.json["result"]
+        assert isinstance(result, dict), self
+        return result
+
+    @property
+    def message(self) -> str:
+        """The one message of a failure."""
+        error = self.json["error"]
+        assert isinstance(error, dict), self
+        return str(error["message"])
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a node looks like from outside of kosctl: roots of links and slots, the ledger, services."""
+
+    current: str
+    previous: str
+    whole: tuple[str, ...]
+    broken: tuple[str, ...]
+    left: tuple[str, ...]
+    ledger: str
+    format: str
+    runs: tuple[str, ...]
+
+
+@dataclass
+class FaultNode:
+    """A node of the lane.
+
+    Attributes:
+        name: of the machine.
+        bed: that it belongs to.
+        releases: what is published, by version.
+        kept: names of the copies of /var/lib/kos that are there.
+    """
+
+    name: str
+    bed: Bed
+    releases: Mapping[str, SmallRelease]
+    kept: set[str] = field(default_factory=set)
+
+    def sh(
+        self, script: str, *arguments: str, check: bool = True, stdin: bytes | None = None
+    ) -> CompletedProcess[str]:
+        """Run a script of sh as root."""
+        return self.bed.exec(self.name, ["sh", "-c", script, "sh", *arguments], check=check, stdin=stdin)
+
+    def run(self, *argv: str, check: bool = False, stdin: bytes | None = None) -> CompletedProcess[str]:
+        """Run a command as root."""
+        return self.bed.exec(self.name, argv, check=check, stdin=stdin, timeout=PATIENCE_S)
+
+    def kosctl(self, *words: str, before: Sequence[str] = (), stdin: bytes | None = None) -> Answer:
+        """Run kosctl with --json; `before` is put before it, as strace or faketime want it."""
+        done = self.run(*before, KOSCTL, *words, "--json", stdin=stdin)
+        try:
+            answer = json.loads(done.stdout)
+        except ValueError:
+            answer = {"ok": False, "result": {}, "error": {"message": done.stdout + done.stderr}}
+        return Answer(done.returncode, answer, done.stderr)
+
+    def must(self, *words: str) -> Answer:
+        """Run kosctl and expect that it does what it was asked."""
+        answer = self.kosctl(*words)
+        assert answer.exit == 0, f"{self.name}: kosctl {' '.join(words)}: {answer}"
+        return answer
+
+    def status(self) -> Mapping[str, Any]:
+        return self.must("status").result
+
+    def look(self) -> Look:
+        """Look at the node past kosctl."""
+        found: dict[str, list[str]] = {}
+        for line in self.sh(_LOOK, check=False).stdout.splitlines():
+            key, _, value = line.partition("=")
+            found.setdefault(key, []).append(value)
+        many = {key: tuple(found.get(key, ())) for key in ("whole", "broken", "left", "runs")}
+        one = {key: found[key][0] for key in ("current", "previous", "ledger", "format")}
+        return Look(**one, **many)  # type: ignore[arg-type]  # keys of the one and of the many are apart
+
+    def well(self, look: Look) -> str | None:
+        """Return the version that the node runs well, or None: whole slot, its state, its units."""
+        for release in self.releases.values():
+            state = (look.ledger, look.format) == (release.ledger, str(release.format))
+            if look.current == release.root and release.root in look.whole and state:
+                return release.version if set(look.runs) == set(release.units) else None
+        return None
+
+    def wait_well(self, since: float, *, over: bool = True) -> tuple[str, float]:
+        """Wait until the node runs a release well (and no trial is left); return its version and the seconds.
+
+        Args:
+            since: time.monotonic() of what went wrong.
+            over: whether a trial has to be over, too.
+        """
+        while True:
+            look = self.look()
+            version = self.well(look)
+            if version is not None and not (over and look.left):
+                return version, time.monotonic() - since
+            assert time.monotonic() - since < PATIENCE_S, f"{self.name} does not get well: {look}"
+            time.sleep(0.2)
+
+    def wait(self, true: Callable[[], bool], what: str) -> None:
+        """Wait for something, up to a time that no working node needs."""
+        end = time.monotonic() + PATIENCE_S
+        while not true():
+            assert time.monotonic() < end, f"{self.name}: not so after {PATIENCE_S:.0f} s: {what}"
+            time.sleep(0.2)
+
+    def has(self, path: str) -> bool:
+        return self.run("test", "-e", path).returncode == 0
+
+    def activate(self, version: str, deadline_s: int = POLICY["deadline_s"]) -> Answer:
+        """Begin a trial."""
+        return self.must("activate", version, "--deadline-s", str(deadline_s))
+
+    def confirm(self, token: str) -> Answer:
+        """Confirm as a controller does: over a new session each time, until the bake is over."""
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            answer = self.kosctl("confirm", "--token-file", "-", stdin=token.encode())
+            if answer.exit not in (3, 11) or time.monotonic() > end:
+                return answer
+            if answer.json["error"].get("key") not in (None, "bake_s"):
+                return answer
+            time.sleep(0.3)
+
+    def keep(self, name: str) -> None:
+        """Keep what is below /var/lib/kos under a name for `reset`; no trial may be running."""
+        self.sh('rm -rf "/root/kept/$1" && mkdir -p /root/kept && cp -a /var/lib/kos "/root/kept/$1"', name)
+        self.kept.add(name)
+
+    def reset(self, name: str = "installed") -> None:
+        """Put the node back to a kept state, and start what belongs to it."""
+        self.sh(_RESET, name)
+
+    def prepared(self, name: str, prepare: Callable[[], object]) -> None:
+        """Reset to a kept state, which is made from a fresh installation where it is not there yet."""
+        if name not in self.kept:
+            self.reset()
+            prepare()
+            self.keep(name)
+        self.reset(name)
+
+    def staged(self, version: str = "1.1.0") -> None:
+        """Reset to 1.0.0 with another release staged beside it."""
+        self.prepared(f"staged-{version}", lambda: self.must("stage", version))
+
+    def patched(self, version: str = "1.1.0") -> None:
+        """Reset to another release confirmed, with 1.0.0 before it."""
+        self.prepared(f"patched-{version}", lambda: self._patch(version))
+
+    def _patch(self, version: str) -> None:
+        self.must("stage", version)
+        done = self.confirm(str(self.activate(version).result["token"]))
+        assert done.exit == 0, done
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Return the entries of the journal."""
+        text = self.run("cat", "/var/lib/kos/journal/journal.jsonl", check=True).stdout
+        return [json.loads(line) for line in text.splitlines()]
+
+    def flip(self, version: str, path: str) -> None:
+        """Flip one bit of a file in a slot, past its mode."""
+        file = f"/var/lib/kos/releases/{self.releases[version].root}/tree/{path}"
+        self.run(
+            "python3",
+            "-c",
+            "import sys; f = open(sys.argv[1], 'r+b'); b = f.read(1); f.seek(0); f.write(bytes([b[0] ^ 1]))",
+            file,
+            check=True,
+        )
+
+    def set_mirrors(self, *urls: str) -> None:
+        """Have the node ask these mirrors, until the next `set_mirrors`."""
+        self.sh(
+            'exec python3 -c \'import json, sys; p = "/etc/kos/node.json"; d = json.load(open(p)); '
+            'd["mirrors"] = sys.argv[1:]; open(p, "w").write(json.dumps(d))\' "$@"',
+            *urls,
+        )
+
+
+class FaultFleet:
+    """The machines and what is published.
+
+    Args:
+        bed: a bed that is not up.
+        folder: for the inventory.
+    """
+
+    def __init__(self, bed: Bed, folder: Path) -> None:
+        self.bed = bed
+        self.inventory = folder / "inventory"
+        self.world, self.releases = make(ROOT / "build")
+        plan = Plan(inventory=self.inventory, nodes=2, zones=("a",), small_disks={"node2": "48M"})
+        machines = {machine.name: machine for machine in bed.up(plan)}
+        self.controller = machines["mirror1"].address.rpartition(".")[0] + ".1"
+        self._serve()
+        version, engine = _engine(folder / "bundle")
+        self.nodes = [FaultNode(name, bed, self.releases) for name in ("node1", "node2")]
+        for node in self.nodes:
+            self._make_node(node, version, engine)
+
+    @property
+    def mirror(self) -> str:
+        return "http://mirror1/"
+
+    def _serve(self) -> None:
+        self.bed.exec("mirror1", ["tar", "-x", "-C", "/srv"], stdin=_packed(self.world.public, "mirror"))
+        self.bed.exec("mirror1", ["tee", "/etc/nginx/conf.d/mirror.conf"], stdin=_NGINX.encode())
+        self.bed.exec("mirror1", ["systemctl", "enable", "--now", "nginx"])
+
+    def _make_node(self, node: FaultNode, version: str, engine: bytes) -> None:
+        node.sh(
+            f"mkdir -p /opt/kos/{version} /root/expected && tar -xz -C /opt/kos/{version} -f -", stdin=engine
+        )
+        for release in self.releases.values():
+            sums = "".join(f"{digest}  {path}\n" for path, digest in release.files.items())
+            node.sh(f"cat >/root/expected/{release.root}.sums", stdin=sums.encode())
+            node.sh(f"echo {release.count} >/root/expected/{release.root}.count")
+        done = node.run(
+            f"/opt/kos/{version}/bin/kosctl", "host", "apply", "--json", stdin=self._spec(node, version)
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        node.must("stage", "1.0.0")
+        token = node.must("activate", "1.0.0").result["token"]
+        assert node.confirm(token).exit == 0
+        node.keep("installed")
+
+    def _spec(self, node: FaultNode, version: str) -> bytes:
+        spec = {
+            "format": 1,
+            "engine": version,
+            "node": {
+                "format": 1,
+                "node": node.name,
+                "fleet": "fault",
+                "zone": "a",
+                "release": "kos",
+                "channel": "stable",
+                "mirrors": [self.mirror],
+                "policy": POLICY,
+            },
+            "trust_root": json.loads(self.world.trust_root.read_text()),
+            "operator": {"keys": [_public(self.inventory / ".ssh/id_ed25519")]},
+        }
+        return json.dumps(spec).encode()
+
+
+def _engine(folder: Path) -> tuple[str, bytes]:
+    """Make the node's bundle; return its version and bytes."""
+    wheels = bundle.download(ROOT / "requirements/node.txt", ROOT / "build/wheels")
+    made = bundle.make(ROOT / "runtime/kosnode", wheels, folder)
+    return made["version"], (folder / made["file"]).read_bytes()
+
+
+def _packed(folder: Path, name: str) -> bytes:
+    """Return a tar archive of a folder under another name."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        archive.add(folder, name)
+    return data.getvalue()
+
+
+def _public(private: Path) -> str:
+    command = ["ssh-keygen", "-y", "-f", str(private)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

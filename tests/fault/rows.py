@@ -1,0 +1,65 @@
+"""Seed and rounds of the fault lane, and what it found: a row for each test, for build/faults.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+SEED = int(os.environ.get("KOS_SEED") or random.SystemRandom().randrange(2**32))
+ROUNDS = int(os.environ.get("KOS_ROUNDS", "1"))
+FILE = Path(__file__).resolve().parents[2] / "build/faults.json"
+
+
+@dataclass
+class Row:
+    """One kind of fault.
+
+    Attributes:
+        name: what the test says, in words.
+        lane: where it runs.
+        runs: how often the fault was brought about.
+        lost: in how many of these something good was lost.
+        healthy_s_max: the longest it took from the fault until a good release ran well, in seconds.
+        command: runs the same again.
+    """
+
+    name: str
+    command: str
+    lane: str = "fault"
+    runs: int = 0
+    lost: int = 0
+    healthy_s_max: float | None = None
+
+    def count(self, healthy_s: float | None = None) -> None:
+        """Count one fault that the node got over, and how long that took."""
+        self.runs += 1
+        if healthy_s is not None:
+            self.healthy_s_max = max(self.healthy_s_max or 0.0, round(healthy_s, 1))
+
+
+class Rows:
+    """The rows of one run of pytest."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+
+    def of(self, test: str, command: str) -> Row:
+        """Return the row of a test function, `test_a_node_does_this`."""
+        name = test.removeprefix("test_").replace("_", " ")
+        return self._rows.setdefault(name, Row(name, command))
+
+    def write(self, *, whole: bool) -> None:
+        """Write the file.
+
+        Args:
+            whole: whether every test ran; else rows of tests that did not run stay.
+        """
+        rows = {name: asdict(row) for name, row in self._rows.items() if row.runs or row.lost}
+        if not whole and FILE.exists():
+            kept = {row["name"]: row for row in json.loads(FILE.read_text())}
+            rows = {**kept, **rows}
+        FILE.parent.mkdir(parents=True, exist_ok=True)
+        FILE.write_text(json.dumps([rows[name] for name in sorted(rows)], indent=2) + "\n")

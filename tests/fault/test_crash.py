@@ -1,0 +1,229 @@
+"""kosctl killed at any call, in every state, loses nothing that was good (D02, S20, C16)."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from fault.crash import Course, Place, course, kill
+from fault.fault_fleet import POLICY, SOON_S, Answer, FaultFleet, FaultNode
+from fault.rows import ROUNDS, Row
+
+OLD, NEW, SICK = "1.0.0", "1.1.0", "1.2.0"
+DEADLINE = "DEADLINE"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A verb that is killed.
+
+    Attributes:
+        words: of the command line; DEADLINE in it stands for a number of seconds.
+        prepare: puts a node into the state in which the verb is run, where a trial gets that deadline in
+            seconds; returns standard input.
+        again: runs it again until it has done what it was asked; returns the version that runs then.
+        alone: the versions of which one runs well where nobody does anything, once the deadline is over.
+        rounds: how many places are tried in a short run.
+    """
+
+    words: tuple[str, ...]
+    prepare: Callable[[FaultNode, int], bytes | None]
+    again: Callable[[FaultNode, bytes | None], str]
+    alone: tuple[str, ...]
+    rounds: int
+
+
+def _staged(node: FaultNode, deadline_s: int) -> None:
+    node.staged(NEW)
+
+
+def _patched(node: FaultNode, deadline_s: int) -> None:
+    node.patched(NEW)
+
+
+def _on_trial(node: FaultNode, deadline_s: int) -> bytes:
+    node.staged(NEW)
+    token = str(node.activate(NEW, deadline_s).result["token"])
+    node.wait(lambda: bool((node.status()["trial"] or {}).get("baked")), "the trial is baked")
+    return token.encode()
+
+
+def _fallen_back(node: FaultNode, deadline_s: int) -> None:
+    """After `fallback`, which found no kosctl that could measure and write down the end."""
+    node.staged(NEW)
+    node.activate(NEW, deadline_s)
+    node.sh(
+        "chmod -x /opt/kos/current/bin/kosctl && /opt/kos/fallback --reason operator; "
+        "chmod +x /opt/kos/current/bin/kosctl"
+    )
+
+
+def _damaged(node: FaultNode, deadline_s: int) -> None:
+    node.patched(NEW)
+    for version in (OLD, NEW):
+        node.flip(version, "share/version")
+
+
+def _crowded(node: FaultNode, deadline_s: int) -> None:
+    node.prepared("crowded", lambda: (node.must("stage", NEW), node.must("stage", SICK)))
+
+
+def _stage_again(node: FaultNode, _: bytes | None) -> str:
+    node.must("stage", NEW)
+    assert node.releases[NEW].root in node.look().whole
+    states = [entry["state"] for entry in node.journal() if entry["release"] == node.releases[NEW].root]
+    assert states == ["FETCHED", "VERIFIED"], states
+    return OLD
+
+
+def _activate_again(node: FaultNode, _: bytes | None) -> str:
+    return _until_confirmed(node, lambda: node.kosctl("activate", NEW))
+
+
+def _roll_back_again(node: FaultNode, _: bytes | None) -> str:
+    return _until_confirmed(node, lambda: node.kosctl("rollback"))
+
+
+def _until_confirmed(node: FaultNode, begin: Callable[[], Answer]) -> str:
+    """Begin a trial and confirm it; one that runs on without anybody who has its token ends first."""
+    answer = begin()
+    if answer.exit == 5:
+        node.wait(lambda: not node.has("/var/lib/kos/trial"), "the trial that was left has ended")
+        answer = begin()
+    assert answer.exit == 0, answer
+    done = node.confirm(str(answer.result["token"]))
+    assert done.exit == 0, done
+    return str(done.result["version"])
+
+
+def _confirm_again(node: FaultNode, token: bytes | None) -> str:
+    assert token is not None
+    answer = node.confirm(token.decode())
+    assert answer.exit == 0, answer
+    return NEW
+
+
+def _revert_again(node: FaultNode, _: bytes | None) -> str:
+    node.must("revert")
+    return OLD
+
+
+def _recover_again(node: FaultNode, _: bytes | None) -> str:
+    node.must("recover")
+    assert node.status()["last"]["outcome"] == "reverted-healthy"
+    return OLD
+
+
+def _scrub_again(node: FaultNode, _: bytes | None) -> str:
+    node.must("scrub")
+    return NEW
+
+
+def _gc_again(node: FaultNode, _: bytes | None) -> str:
+    node.must("gc", SICK)
+    assert node.releases[SICK].root not in node.look().whole
+    return OLD
+
+
+CASES = {
+    "stage": Case(("stage", NEW), lambda node, _: node.reset(), _stage_again, (OLD,), 4),
+    "activate": Case(("activate", NEW, "--deadline-s", DEADLINE), _staged, _activate_again, (OLD,), 6),
+    "confirm": Case(("confirm", "--token-file", "-"), _on_trial, _confirm_again, (OLD, NEW), 3),
+    "revert": Case(("revert",), _on_trial, _revert_again, (OLD,), 3),
+    "recover": Case(("recover",), _fallen_back, _recover_again, (OLD,), 2),
+    "rollback": Case(("rollback", "--deadline-s", DEADLINE), _patched, _roll_back_again, (NEW,), 3),
+    "scrub": Case(("scrub",), _damaged, _scrub_again, (NEW,), 2),
+    "gc": Case(("gc", SICK), _crowded, _gc_again, (OLD,), 2),
+}
+STATES = {"stage": ("FETCHED", "VERIFIED"), "activate": ("TRIAL",), "confirm": ("CONFIRMED",)}
+STATES |= {"recover": ("REVERTED",), "rollback": ("TRIAL",)}
+
+
+@pytest.fixture(scope="module")
+def courses(fleet: FaultFleet) -> Callable[[str], Course]:
+    """Gives the course of a verb, which is run once for it."""
+    known: dict[str, Course] = {}
+
+    def give(verb: str) -> Course:
+        if verb not in known:
+            case, node = CASES[verb], fleet.nodes[0]
+            stdin = case.prepare(node, POLICY["deadline_s"])
+            known[verb] = course(node, _words(case, POLICY["deadline_s"]), stdin)
+        return known[verb]
+
+    return give
+
+
+@pytest.mark.parametrize("verb", CASES)
+def test_kosctl_is_killed_at_any_call(
+    fleet: FaultFleet, courses: Callable[[str], Course], verb: str, chance: random.Random, row: Row
+) -> None:
+    case, found = CASES[verb], courses(verb)
+    for place in found.some(chance, case.rounds * ROUNDS):
+        _kill_and_get_over_it(fleet.nodes[0], verb, place, chance.random() < 0.5, row)
+    print(f"{verb}: {len(found.places)} places")
+
+
+@pytest.mark.parametrize(
+    ("verb", "index"), [(verb, index) for verb, states in STATES.items() for index in range(len(states))]
+)
+def test_kosctl_is_killed_in_every_state_of_the_journal(
+    fleet: FaultFleet, courses: Callable[[str], Course], verb: str, index: int, row: Row
+) -> None:
+    """The entry is durable, and nothing that follows it has happened."""
+    places = courses(verb).states
+    assert len(places) == len(STATES[verb]), places
+    for again in (True, False):
+        _kill_and_get_over_it(fleet.nodes[0], verb, places[index], again, row, state=STATES[verb][index])
+
+
+def _words(case: Case, deadline_s: int) -> list[str]:
+    return [str(deadline_s) if word == DEADLINE else word for word in case.words]
+
+
+def _kill_and_get_over_it(
+    node: FaultNode, verb: str, place: Place, again: bool, row: Row, state: str | None = None
+) -> None:
+    case = CASES[verb]
+    where = f"kosctl {verb} killed at {place}, {'run again' if again else 'left alone'}"
+    print(where, flush=True)
+    deadline_s = POLICY["deadline_s"] if again else SOON_S
+    stdin = case.prepare(node, deadline_s)
+    killed_at = time.monotonic()
+    killed = kill(node, _words(case, deadline_s), place, stdin)
+    if state is not None:
+        assert killed, where
+        assert node.journal()[-1]["state"] == state, where
+    _assert_nothing_good_is_lost(node, where)
+    expected = case.alone if killed else (OLD, NEW)
+    if again and killed:
+        expected = (case.again(node, stdin),)
+    version, seconds = node.wait_well(killed_at)
+    assert version in expected, f"{where}: {version} runs"
+    _assert_good(node, where, mended=again or verb != "scrub")
+    row.count(seconds)
+
+
+def _assert_nothing_good_is_lost(node: FaultNode, where: str) -> None:
+    """At every moment: current and previous are whole releases, whatever is half made beside them."""
+    look = node.look()
+    whole = set(look.whole) | (set(look.broken) if "scrub" in where else set())
+    assert look.current in whole, f"{where}: {look}"
+    assert look.previous in whole | {""}, f"{where}: {look}"
+
+
+def _assert_good(node: FaultNode, where: str, *, mended: bool) -> None:
+    """In the end: healthy, verified, nothing refused, and ready for the next command."""
+    health = node.kosctl("health")
+    assert health.exit == 0, f"{where}: {health}"
+    if mended:
+        verified = node.kosctl("verify")
+        assert verified.exit == 0, f"{where}: {verified}"
+    status = node.status()
+    assert status["refused"] == [], f"{where}: {status['refused']}"
+    assert status["trial"] is None, where
+    recovered = node.kosctl("recover")
+    assert recovered.exit == 0, f"{where}: {recovered}"
