@@ -58,9 +58,10 @@ class ActionModule(ActionBase):
             "reason": reason or verdict.reason,
             "failed_nodes": dict(verdict.failed),
             "wave": wave["name"] if wave else None,
+            "waves": [{"name": str(one["name"]), "hosts": list(one["hosts"])} for one in waves],
         }
         untouched = [host for late in waves[stopped:] for host in late["hosts"]]
-        result["msg"] = _story(result, len(results), untouched)
+        result["msg"] = _story(result, verdict.story, len(results), untouched)
         return result
 
     def _bake(self, seconds: int, wave: str) -> None:
@@ -90,9 +91,9 @@ def _stopped(
     return len(waves), ""
 
 
-def _story(result: Mapping[str, t.Any], begun: int, untouched: Sequence[str]) -> str:
+def _story(result: Mapping[str, t.Any], failures: str, begun: int, untouched: Sequence[str]) -> str:
     failed = result["failed_nodes"]
-    why = result["reason"] or "; ".join(f"{node}: {said}" for node, said in failed.items())
+    why = result["reason"] or failures
     if not failed and not result["stop"]:
         return f"{begun} of {begun + len(untouched)} nodes are as wanted."
     head = "The rollout stopped" if result["stop"] else "The rollout went on within its failure budget"

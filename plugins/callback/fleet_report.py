@@ -65,7 +65,7 @@ class CallbackModule(CallbackBase):
         self._take(result)
 
     def v2_runner_on_failed(self, result: t.Any, ignore_errors: bool = False) -> None:
-        self._take(result)
+        self._take(result, failed=True)
 
     def v2_runner_on_unreachable(self, result: t.Any) -> None:
         self._take(result, unreachable=True)
@@ -87,14 +87,14 @@ class CallbackModule(CallbackBase):
         page.write_text(_report.html(known), encoding="utf-8")
         self._display.display(f"Report: {page}")
 
-    def _take(self, result: t.Any, *, unreachable: bool = False) -> None:
+    def _take(self, result: t.Any, *, failed: bool = False, unreachable: bool = False) -> None:
         action, host = result.task.resolved_action, result.host.get_name()
         said = result.result
-        if action == PLAN and said.get("waves"):
-            self._run.waves = [{"name": wave["name"], "hosts": list(wave["hosts"])} for wave in said["waves"]]
+        if action == PLAN:
             for zone, nodes in (said.get("zones") or {}).items():
                 self._run.zones.update(dict.fromkeys(nodes, zone))
-        elif action == GATE and said.get("stop"):
-            self._run.stopped = str(said.get("reason"))
+        elif action == GATE:
+            self._run.waves = said.get("waves") or self._run.waves
+            self._run.stopped = str(said["reason"]) if said.get("stop") else self._run.stopped
         elif action == RELEASE and not said.get("skipped"):
-            self._run.end(host, {**said, "unreachable": unreachable}, time.time())
+            self._run.end(host, {**said, "failed": failed, "unreachable": unreachable}, time.time())

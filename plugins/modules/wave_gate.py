@@ -82,6 +82,11 @@ msg:
   description: The whole story, for the end.
   type: str
   returned: always
+waves:
+  description: All waves, each with C(name) and C(hosts).
+  type: list
+  elements: dict
+  returned: always
 wave:
   description: Name of the wave that is about to begin.
   type: str

@@ -96,7 +96,8 @@ class NodeAction(ActionBase):
 def as_result(answer: _kosctl.Answer) -> dict[str, t.Any]:
     """Return the task's result for an answer that is the whole story."""
     if not answer.ok:
-        return {**_kosctl.failure(answer), "result": answer.result}
+        detail = {"result": answer.result} if answer.result else {}
+        return {**_kosctl.failure(answer), **detail}
     return {"changed": answer.changed, "actions": answer.actions}
 
 

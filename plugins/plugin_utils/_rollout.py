@@ -54,10 +54,15 @@ class Verdict:
         return len(self.failed) > self.budget or self.paused is not None
 
     @property
+    def story(self) -> str:
+        """Each failed node with its sentence, which may begin with the node's name itself."""
+        return "; ".join(why if why.startswith(f"{n} ") else f"{n}: {why}" for n, why in self.failed.items())
+
+    @property
     def reason(self) -> str:
         """Why the rollout stops; empty where it goes on."""
         if len(self.failed) > self.budget:
-            told = "; ".join(f"{node}: {why}" for node, why in self.failed.items())
+            told = self.story
             allowed = f" (failure budget {self.budget})" if self.budget else ""
             return f"{told}{allowed}"
         if self.paused is not None:
