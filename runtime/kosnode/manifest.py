@@ -338,6 +338,7 @@ def _check_entries(entries: Sequence[Entry]) -> None:
         if path < before:
             _refuse_path(entry.path, f"{key}.path", "is not sorted by bytes after the path before it")
         before = path
+        # A path stands before all that lies below it.
         for parent in _parents(entry.path):
             if parent in leaves:
                 _refuse_path(
@@ -346,8 +347,6 @@ def _check_entries(entries: Sequence[Entry]) -> None:
             if parent not in directories:
                 directories.add(parent)
                 _check_collision(parent, f"{key}.path", folded)
-        if entry.path in directories:
-            _refuse_path(entry.path, f"{key}.path", "is a file or link and also a directory")
         leaves.add(entry.path)
         _check_collision(entry.path, f"{key}.path", folded)
         if isinstance(entry, LinkEntry):

@@ -186,6 +186,22 @@ def test_a_mirror_that_gives_wrong_bytes_mends_nothing(store: Store, content: by
     assert store.leftovers() == []
 
 
+def test_a_mirror_that_never_ends_is_left(store: Store) -> None:
+    manifest = store.staged()
+    flip(store.tree(manifest) / "share/notes")
+    given = 0
+
+    def endless(entry: FileEntry) -> Iterator[bytes]:
+        nonlocal given
+        while given < 10_000:
+            given += 1
+            yield b"x"
+
+    done = store.slots.scrub(manifest.root, endless)
+    assert [damage.path for damage in done.remaining] == ["tree/share/notes"]
+    assert given == len(b"first\n") + 1
+
+
 def test_a_full_disk_is_said_plainly_and_leaves_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
