@@ -392,6 +392,7 @@ def _move(work: Path, staged: Path) -> None:
     for folder in RELEASE_FOLDERS:
         for path in sorted((work / folder).iterdir()):
             with path.open("rb") as stream:
+                os.fchmod(stream.fileno(), 0o644)  # a web server reads it, whatever the umask is
                 os.fsync(stream.fileno())
             path.replace(staged / folder / path.name)
         files.fsync_directory(staged / folder)

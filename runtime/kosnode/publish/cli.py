@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m kosnode.publish", description=__doc__)
     _add_verbs(parser)
+    parser.set_defaults(json=False)
     args = parser.parse_args(argv)
     answered = command.answer("repo", lambda: args.func(args), status=lambda: None)
     error = answered.envelope["error"]
@@ -434,8 +435,11 @@ def _verb(
     verbs: Any, name: str, func: Callable[[argparse.Namespace], Result], text: str
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(func=func)
+    # No default of its own: `kosctl --json repo …` has been said already when this is parsed.
+    parser.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object"
+    )
+    parser.set_defaults(func=func, run=func, verb="repo")
     return parser
 
 

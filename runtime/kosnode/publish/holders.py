@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..metadata import RELEASES
 from . import documents, keys
 from .documents import Signers
-from .repository import Change, Config, Repository
+from .repository import Change, Config, Repository, make_public_folder
 
 MIN_PREFIX = 8
 
@@ -115,14 +115,10 @@ def initialise(repository: Repository, config: Config, foundation: Foundation) -
         return False
     _require_empty(repository.path)
 
-    for folder in (
-        "public/metadata",
-        "public/releases",
-        "public/patches",
-        "staged/releases",
-        "staged/patches",
-        "online",
-    ):
+    repository.path.mkdir(parents=True, exist_ok=True)
+    for folder in ("public", "public/metadata", "public/releases", "public/patches"):
+        make_public_folder(repository.path / folder)
+    for folder in ("staged/releases", "staged/patches", "online"):
         (repository.path / folder).mkdir(parents=True, exist_ok=True)
     (repository.path / "online").chmod(0o700)
     with repository.locked(founding=True):

@@ -28,7 +28,7 @@ from ..metadata import ISSUED, RELEASES, ROLES, issue_time
 from ..transfer import archive_name
 from . import documents, keys
 from .documents import Staged
-from .repository import DAY_S, RELEASE_FOLDERS, Progress, Published, Repository, silent
+from .repository import DAY_S, RELEASE_FOLDERS, Progress, Published, Repository, make_public_folder, silent
 
 ALARM_DAYS = 14
 CLOCK_SLACK_S = 300
@@ -443,9 +443,10 @@ def copy_to(repository: Repository, mirror: Path, progress: Progress) -> int:
         The number of files written.
     """
     copied = 0
+    make_public_folder(mirror)
     for folder in (*RELEASE_FOLDERS, "metadata"):
         target = mirror / folder
-        target.mkdir(parents=True, exist_ok=True)
+        make_public_folder(target)
         for source in sorted((repository.public / folder).iterdir(), key=_publication_order):
             if source.name.startswith("."):
                 continue

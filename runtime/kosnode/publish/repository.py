@@ -75,6 +75,13 @@ class Config:
         return {"format": 1, "expires_s": self.expires_s, "patches": self.patches, "level": self.level}
 
 
+def make_public_folder(path: Path) -> None:
+    """Make a folder that a web server can read, whatever the umask is; one that is there stays as it is."""
+    if not path.is_dir():
+        path.mkdir()
+        path.chmod(0o755)
+
+
 def silent(_message: str) -> None:
     """Be the progress of a call that tells nobody."""
 
@@ -365,6 +372,8 @@ class Repository:
             if path.is_file():
                 return path
         return None
+
+    # Scratch
 
     @contextmanager
     def work(self) -> Iterator[Path]:

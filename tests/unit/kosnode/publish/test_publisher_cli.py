@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from publisher_world import PASSPHRASE, Client, World
 
+from kosnode import cli as kosctl
 from kosnode.errors import KosError
 from kosnode.publish import cli
 
@@ -178,6 +179,20 @@ def test_the_parser_mounts_below_another_command() -> None:
     assert args.json
     with pytest.raises(KosError, match="is not a repository"):
         args.func(args)
+
+
+@pytest.mark.parametrize("words", [["--json", "repo", "list"], ["repo", "list", "--json"]])
+def test_kosctl_runs_it_and_ends_with_its_code(
+    words: list[str], opened: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = opened.release("1.0.0")
+    place = words.index("list") + 1
+    assert kosctl.main([*words[:place], str(opened.repository.path), *words[place:]]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["verb"] == "repo"
+    assert [row["root"] for row in said["result"]["releases"]] == [built.root]
+    assert kosctl.main([*words[:place], str(tmp_path / "absent"), *words[place:]]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["key"] == "REPO"
 
 
 def test_it_runs_by_itself_without_the_rest_of_kosctl(tmp_path: Path) -> None:

@@ -339,6 +339,20 @@ def test_a_mirror_gets_what_is_public_and_only_what_differs(opened: World, tmp_p
     assert contents(mirror) == contents(opened.repository.public)
 
 
+def test_a_web_server_can_read_what_is_public_whatever_the_umask(world: World, tmp_path: Path) -> None:
+    mirror, before = tmp_path / "mirror", os.umask(0o077)
+    try:
+        world.open().build("1.0.0")
+        world.sign("releases", "alice", "bob")
+        world.publish(mirror)
+    finally:
+        os.umask(before)
+    for base in (mirror, world.repository.public):
+        modes = {path.is_dir(): path.stat().st_mode & 0o777 for path in (base, *base.rglob("*"))}
+        assert modes == {True: 0o755, False: 0o644}
+        assert all(path.stat().st_mode & 0o777 == modes[path.is_dir()] for path in (base, *base.rglob("*")))
+
+
 def test_a_copy_that_is_interrupted_anywhere_serves_one_state_whole(
     opened: World, tmp_path: Path, serve: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
