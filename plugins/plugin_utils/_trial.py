@@ -18,6 +18,13 @@ from ansible_collections.kos.fleet.plugins.module_utils import _kosctl
 POLL_S = 2.0
 FIRST_WAIT_S = 10.0
 CONFIRM_TRIES = 3
+# What a reason of the journal means, where the journal says no more.
+WORDS = {
+    "deadline": "it was not confirmed in time",
+    "reboot": "the node started anew in the middle of the trial",
+    "operator": "somebody ended the trial",
+    "interrupted": "the switch did not come to its end",
+}
 
 
 class Unreachable(Exception):
@@ -147,7 +154,8 @@ class Trial:
             return None
         if last["outcome"] == "confirmed":
             return Ending("confirmed", last=last, status=status)
-        words = [str(last[key]) for key in ("reason", "detail") if last.get(key)]
+        reason = str(last.get("reason") or "")
+        words = [word for word in (reason, str(last.get("detail") or WORDS.get(reason, ""))) if word]
         if self._refusals:
             words.append(f"the confirmation was refused: {self._refusals[-1]}")
         return Ending(str(last["outcome"]), ": ".join(words), last, status)

@@ -21,10 +21,12 @@ import pwd
 import py_compile
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -204,6 +206,19 @@ class System:
                 return int(fields[2])
         return None
 
+    def end_processes(self, uid: int) -> None:
+        """Kill what an account runs, such as a session that SSH keeps open; it cannot be removed before."""
+        if self.paths.root != Path("/"):
+            return
+        for _ in range(20):
+            mine = [path for path in Path("/proc").iterdir() if path.name.isdigit() and _runs_as(path) == uid]
+            if not mine:
+                return
+            for path in mine:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(path.name), signal.SIGKILL)
+            time.sleep(0.1)
+
     def owner(self, path: Path) -> tuple[int, int]:
         """Return the numbers of the owner and the group of a path, links not followed."""
         found = path.lstat()
@@ -269,6 +284,9 @@ class NoUser:
         return [Change(f"remove account {self.name}")] if system.account(self.name) else []
 
     def apply(self, system: System) -> None:
+        account = system.account(self.name)
+        if account is not None:
+            system.end_processes(account.uid)
         system.run(["userdel", *system.prefix(), self.name])
 
 
@@ -791,9 +809,10 @@ def _remove(paths: NodePaths, purge: bool, check: bool, system: System) -> HostR
         raise BusyError("a trial is running; end it, or purge the node")
     record = _read_record(paths)
     wanted: list[Resource] = [Stopped()] if system.live else []
-    wanted += [Gone(path) for path in _all_paths(paths, purge=purge)]
+    # What names the accounts, and kosctl itself, go last: a removal that breaks off can be run again.
     names = (*record["accounts"], OPERATOR_ACCOUNT, SERVICE_ACCOUNT)
     wanted += [NoUser(name) for name in names]
+    wanted += [Gone(path) for path in _all_paths(paths, purge=purge)]
     planned = [(resource, found) for resource in wanted if (found := resource.plan(system))]
     changes = [change for _resource, found in planned for change in found]
     if not check:
@@ -1233,6 +1252,15 @@ def _without_secrets(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_secrets(item) for item in value]
     return value
+
+
+def _runs_as(process: Path) -> int | None:
+    """Return the real uid of a process by its folder in /proc; None where it has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in (process / "status").read_text(errors="replace").splitlines():
+            if line.startswith("Uid:"):
+                return int(line.split()[1])
+    return None
 
 
 def _lines(path: Path) -> list[str]:

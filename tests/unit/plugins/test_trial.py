@@ -98,7 +98,7 @@ def test_a_link_that_comes_back_too_late_reports_what_the_node_did_by_itself() -
     late = {"trial": "t1", "outcome": "reverted-healthy", "reason": "deadline", "detail": None}
     node = Node(*[Unreachable] * 33, {"trial": None, "last": late})
     ending = node.trial().finish()
-    assert (ending.outcome, ending.reason) == ("reverted-healthy", "deadline")
+    assert (ending.outcome, ending.reason) == ("reverted-healthy", "deadline: it was not confirmed in time")
     assert node.now > ACTIVATED["deadline_in_s"]  # type: ignore[operator]  # it is a number
 
 
