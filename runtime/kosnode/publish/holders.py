@@ -254,6 +254,11 @@ def _add(by_id: dict[str, Key], path: Path, role: str, option: str) -> None:
     key = keys.load_public(path, option=option)
     if key.keyid in by_id:
         raise InputError(f"{path} holds a key that {role} has already: one key counts once", key=option)
+    holder = keys.holder_of(key)
+    if holder in map(keys.holder_of, by_id.values()):
+        raise InputError(
+            f"{path}: {role} has a key of {holder} already; no two may be called alike", key=option
+        )
     by_id[key.keyid] = key
 
 

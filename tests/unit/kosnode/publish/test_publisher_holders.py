@@ -94,6 +94,19 @@ def test_one_key_cannot_hold_two_seats(world: World) -> None:
         holders.read_signers("root", [world.public("alice"), copy], 2)
 
 
+def test_no_two_holders_of_a_role_are_called_alike(world: World) -> None:
+    """Those who sign read names, so a name stands for one key."""
+    keys.make(world.base / "new-alice.key", PASSPHRASE, holder="alice")
+    with pytest.raises(InputError, match="has a key of alice already"):
+        holders.read_signers("root", [world.public("alice"), world.base / "new-alice.pub"], 2)
+
+
+def test_a_holder_changes_her_own_key_in_one_step(opened: World) -> None:
+    keys.make(opened.base / "new-alice.key", PASSPHRASE, holder="alice")
+    rotation = Rotation(add=[opened.base / "new-alice.pub"], remove=["alice"])
+    assert holders.change_delegation(opened.repository, rotation)["targets"].changed
+
+
 @pytest.mark.parametrize("threshold", [0, 4])
 def test_a_threshold_that_cannot_be_reached_is_refused(world: World, threshold: int) -> None:
     with pytest.raises(InputError, match=f"cannot need {threshold} signatures of 3 keys"):
