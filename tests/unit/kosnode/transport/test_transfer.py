@@ -192,16 +192,33 @@ class TestPatch:
         assert [error["url"] for error in staged.mirrors] == [server.url]
         assert "patches/" in staged.mirrors[0]["error"]
 
+    @pytest.mark.parametrize("suffix", [".zst", ".json.zst"])
     def test_a_patch_of_other_releases_is_no_patch_of_this_one(
-        self, upgraded: Station, publisher: Publisher, server: HostileMirror, old: Manifest, new: Manifest
+        self, upgraded: Station, publisher: Publisher, server: HostileMirror, old: Manifest, suffix: str
     ) -> None:
-        other = publisher.publish("1.2.0", {**NEW_TREE, "more": noise(500)}, patches_from=[old])
-        server.misbehave(
-            f"patches/{old.root}-{new.root}.zst", hostile.swap(f"patches/{old.root}-{other.root}.zst")
-        )
-        staged = upgraded.transfer("1.1.0", HttpMirror(server.url, QUICK)).stage()
-        assert upgraded.tree(new.root) == NEW_TREE
+        """Nothing is wrong with it but what it makes."""
+        other = publisher.publish("1.2.0", {**NEW_TREE, "more": b"1"}, patches_from=[old])
+        new = publisher.publish("1.3.0", {**NEW_TREE, "more": noise(500)}, patches_from=[old])
+        true, swapped = (f"patches/{old.root}-{one.root}{suffix}" for one in (new, other))
+        server.misbehave(true, hostile.swap(swapped))
+        staged = upgraded.transfer("1.3.0", HttpMirror(server.url, QUICK)).stage()
+        assert upgraded.slots.manifest(new.root) == new
+        upgraded.slots.verify(new.root)
         assert (staged.how, len(staged.mirrors)) == ("whole", 1)
+
+    @pytest.mark.parametrize("highest", [True, False])
+    def test_the_patch_from_the_current_release_is_tried_first(
+        self, upgraded: Station, publisher: Publisher, old: Manifest, new: Manifest, highest: bool
+    ) -> None:
+        upgraded.transfer("1.1.0").stage()
+        current = sorted([old.root, new.root])[highest]
+        upgraded.make_current(current)
+        publisher.publish("1.2.0", {**NEW_TREE, "more": b"more"}, patches_from=[old, new])
+        with HostileMirror(publisher.folder) as server:
+            upgraded.transfer("1.2.0", HttpMirror(server.url, QUICK)).stage()
+            assert {request.path.split("-")[0] for request in server.asked("patches/.*")} == {
+                f"patches/{current}"
+            }
 
     def test_a_damaged_old_slot_means_the_whole_and_no_mirror_is_blamed(
         self, upgraded: Station, old: Manifest, new: Manifest
