@@ -31,9 +31,9 @@ from tools.release_tree import make_tree  # noqa: E402 - found through the line 
 
 HOLDERS = ("alice", "bob", "carol")
 MIRROR_PORT = 8080
-POLICY = {"bake_s": 6, "deadline_s": 40, "health_interval_s": 1, "health_failures": 3, "settle_s": 10}
+POLICY = {"bake_s": 6, "deadline_s": 120, "health_interval_s": 1, "health_failures": 3, "settle_s": 10}
 # A longer bake and a near deadline, so that there is a trial to disturb and not long to wait for its end.
-DISTURBED = ("-e", "patch_node_bake=15", "-e", "patch_deadline=32")
+DISTURBED = ("-e", "patch_node_bake=15", "-e", "patch_deadline=40")
 SICK = {"fail_health_after_s": 2}
 COLUMNS = ("node", "zone", "release", "outcome", "seconds", "bytes fetched", "downtime ms")
 
