@@ -181,6 +181,10 @@ class System:
         names = [line.split()[0] for line in listed.splitlines() if line.strip()]
         return [name for name in names if name not in _NOT_OURS]
 
+    def forget_failures(self) -> None:
+        """Have systemd forget units of kOS that ended badly at some time."""
+        self.run(["systemctl", "reset-failed", "kos-*"])
+
     def account(self, name: str) -> Account | None:
         """Return the account of that name, of the host or of the image below the node's root."""
         if self.paths.root == Path("/"):
@@ -436,6 +440,21 @@ class Gone:
 
     def apply(self, system: System) -> None:
         remove_tree(self.path)
+
+
+@dataclass(frozen=True)
+class NotForUs:
+    """A folder that is not to be there if nothing is in it but what of ours goes away."""
+
+    path: Path
+    ours: tuple[str, ...]
+
+    def plan(self, system: System) -> list[Change]:
+        alone = self.path.is_dir() and {path.name for path in self.path.iterdir()} <= set(self.ours)
+        return [Change(f"remove folder {self.path}")] if alone else []
+
+    def apply(self, system: System) -> None:
+        self.path.rmdir()
 
 
 @dataclass(frozen=True)
@@ -813,6 +832,7 @@ def _remove(paths: NodePaths, purge: bool, check: bool, system: System) -> HostR
     names = (*record["accounts"], OPERATOR_ACCOUNT, SERVICE_ACCOUNT)
     wanted += [NoUser(name) for name in names]
     wanted += [Gone(path) for path in _all_paths(paths, purge=purge)]
+    wanted.append(NotForUs(paths.root / "etc/systemd/system-generators", ("kos",)))
     planned = [(resource, found) for resource in wanted if (found := resource.plan(system))]
     changes = [change for _resource, found in planned for change in found]
     if not check:
@@ -820,6 +840,7 @@ def _remove(paths: NodePaths, purge: bool, check: bool, system: System) -> HostR
             resource.apply(system)
         if system.live and changes:
             system.systemd.daemon_reload()
+            system.forget_failures()
     return HostResult(tuple(changes))
 
 
@@ -996,10 +1017,11 @@ def _steps(
     changed = [resource.path for resource, _found in planned if isinstance(resource, (File, Link, Gone))]
     steps = []
     systemd_files = paths.root / "etc/systemd"
+    if touched.removed:
+        # Before systemd forgets what they were.
+        steps.append(_Step(f"stop {', '.join(touched.removed)}", "stop", touched.removed))
     if touched or any(systemd_files in path.parents for path in changed):
         steps.append(_Step("systemd reads its units again", "daemon-reload"))
-    if touched.removed:
-        steps.append(_Step(f"stop {', '.join(touched.removed)}", "stop", touched.removed))
     if merged is not None and not system.systemd.is_active(render.TARGET):
         steps.append(_Step("start kos.target", "target"))
     if touched.added:
@@ -1119,9 +1141,12 @@ def _extra(folder: Path, keep: set[str]) -> Iterator[Path]:
 
 def _root(data: bytes, key: str) -> Metadata[Root]:
     try:
-        return Metadata[Root].from_bytes(data)
+        found = Metadata[Root].from_bytes(data)
     except Exception as error:
         raise TrustError(f"is not metadata of the root role: {error}", key=key) from None
+    if not isinstance(found.signed, Root):
+        raise TrustError(f"is not metadata of the root role, but of {found.signed.type}", key=key)
+    return found
 
 
 def _object(value: Any, key: str) -> dict[str, Any] | None:

@@ -86,6 +86,9 @@ class FakeSystem(System):
     def running(self) -> list[str]:
         return sorted(self.systemd.active)  # type: ignore[attr-defined]  # the fake one's
 
+    def forget_failures(self) -> None:
+        pass
+
     def owner(self, path: Path) -> tuple[int, int]:
         return self.owners.get(path, (0, 0))
 
