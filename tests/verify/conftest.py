@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,21 +23,25 @@ def bed() -> Bed:
 
 
 @pytest.fixture(scope="session")
-def reach(bed: Bed) -> lane.Reach:
+def reach(bed: Bed) -> Iterator[lane.Reach]:
     """Gives a machine by its name; connections are kept."""
     reached: dict[tuple[str, str], Host] = {}
+    # A socket's path may have a hundred characters, so not in the project's folder.
+    with tempfile.TemporaryDirectory(prefix="kos-ssh-") as sockets:
 
-    def one(name: str, user: str = "root") -> Host:
-        if (name, user) not in reached:
-            ssh, *options, target = bed.ssh_command(name, user)
-            assert ssh == "ssh"
-            extra = " ".join(
-                f"'{option}'" if " " in option or '"' in option else option for option in options
+        def one(name: str, user: str = "root") -> Host:
+            if (name, user) not in reached:
+                _ssh, *options, target = bed.ssh_command(name, user)
+                kept = f"-o ControlMaster=auto -o ControlPersist=60s -o ControlPath={sockets}/%r-%h"
+                extra = f"{shlex.join(options)} {kept}"
+                reached[name, user] = testinfra.get_host(f"ssh://{target}", ssh_extra_args=extra)
+            return reached[name, user]
+
+        yield one
+        for sock in Path(sockets).iterdir():
+            subprocess.run(
+                ["ssh", "-O", "exit", "-o", f"ControlPath={sock}", "nobody"], check=False, capture_output=True
             )
-            reached[name, user] = testinfra.get_host(f"ssh://{target}", ssh_extra_args=extra)
-        return reached[name, user]
-
-    return one
 
 
 @pytest.fixture(params=["node1", "node5"], ids=["debian-13", "debian-12"])
