@@ -63,11 +63,12 @@ BENCHMARKS = (
     ),
     Benchmark("verify", "throughput of kosctl verify", lambda shop: engine.verify(shop.folder("verify"))),
     Benchmark("switch", "latency of the switch", lambda shop: engine.switch(shop.folder("switch"))),
+    Benchmark("downtime", "downtime of a patch", lambda shop: operations.downtime(shop.fleet)),
+    Benchmark("recovery", "the way back from a bad release", lambda shop: operations.recovery(shop.fleet)),
+    # The last one on the fleet: it takes kOS off it.
     Benchmark(
         "controller", "controller CPU of a converged site", lambda shop: operations.controller(shop.fleet)
     ),
-    Benchmark("downtime", "downtime of a patch", lambda shop: operations.downtime(shop.fleet)),
-    Benchmark("recovery", "the way back from a bad release", lambda shop: operations.recovery(shop.fleet)),
 )
 
 

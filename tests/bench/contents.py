@@ -16,12 +16,12 @@ MEBIBYTE = 1024 * 1024
 # A little over 500 MB.
 LARGE_MEBIBYTES = 480
 
-# A release has at least one unit.
+# A release has at least one unit; the account is one that every machine has.
 _UNIT = """\
 id: payload
 version: 1.0.0
 tier: 3
-entry: {command: [/usr/bin/true], type: oneshot}
+entry: {command: [/usr/bin/true], type: oneshot, user: nobody}
 """
 
 

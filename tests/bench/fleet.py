@@ -1,4 +1,4 @@
-"""A fleet of real systemd nodes for the benchmarks: three under kos.fleet, three under stock modules."""
+"""A fleet of real systemd nodes for the benchmarks, under kos.fleet or under stock modules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,8 +25,7 @@ from .publisher import Publisher
 
 NAME = "bench"
 MIRROR_PORT = 8080
-OURS, STOCK = "zone_a", "zone_b"
-NODES_EACH = 3
+NODES = 3
 KOSCTL = "/opt/kos/current/bin/kosctl"
 STOCK_PLAYBOOK = Path(__file__).with_name("stock") / "site.yml"
 POLICY = {"bake_s": 10, "deadline_s": 120, "health_interval_s": 2, "health_failures": 3, "settle_s": 15}
@@ -47,10 +46,12 @@ class Run:
     Attributes:
         cost: What it took on the controller.
         changed: How many tasks changed something, over all hosts.
+        said: What it printed.
     """
 
     cost: Cost
     changed: int
+    said: str
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Fleet:
         self.inventory = inventory
         self._work = work
         self._mirror = f"http://{bed.node('mirror1').address}:{MIRROR_PORT}/"
+        self._bundle = _make_bundle(work / "bundle")
         self._publisher = Publisher(work / "publisher", level=3)
         for version, fault in (("1.0.0", None), ("1.1.0", None), ("1.2.0", SICK)):
             self._publisher.build(release_tree(work / f"tree-{version}", version, fault), version)
@@ -89,22 +91,27 @@ class Fleet:
     @property
     def node(self) -> Node:
         """The node that is patched."""
-        return self._zone("a")[0]
+        return self.bed.node("node1")
 
     def install(self) -> None:
-        """Make the machines of one zone nodes by kos.fleet.site, and those of the other by stock modules."""
-        self._write_variables(stock={})
-        self.site(f"mirrors:{OURS}")
-        self._write_variables(stock=self._stock_variables())
+        """Make the machines a mirror and nodes, by kos.fleet.site."""
+        self._write_variables({})
+        self._playbook("kos.fleet.site", "all")
+
+    def change_to_stock(self) -> None:
+        """Take kOS off the nodes, and make them what they were by the playbook of stock modules."""
+        variables = self._stock_variables()
+        self._playbook("kos.fleet.remove", "nodes", "--extra-vars", f"remove_fleet={NAME}")
+        self._write_variables(variables)
         self.stock()
 
-    def site(self, limit: str = OURS) -> Run:
-        """Run kos.fleet.site."""
-        return self._playbook("kos.fleet.site", limit)
+    def site(self) -> Run:
+        """Run kos.fleet.site on the nodes."""
+        return self._playbook("kos.fleet.site", "nodes")
 
     def stock(self, strategy: Sequence[tuple[str, str]] = ()) -> Run:
-        """Run the playbook of stock modules; `strategy` is added to Ansible's environment."""
-        return self._playbook(str(STOCK_PLAYBOOK), STOCK, dict(strategy))
+        """Run the playbook of stock modules on the nodes; `strategy` is added to Ansible's environment."""
+        return self._playbook(str(STOCK_PLAYBOOK), "nodes", environment=dict(strategy))
 
     def kosctl(self, *arguments: str) -> dict[str, Any]:
         """Run kosctl on the node and return its result."""
@@ -139,14 +146,16 @@ class Fleet:
             raise FleetError(f"{self.node.name} was not healthy again after {' '.join(command)}: {seen}")
         return Seen(found, seen["begun"], seen["stdout"])
 
-    def _playbook(self, playbook: str, limit: str, environment: dict[str, str] | None = None) -> Run:
+    def _playbook(
+        self, playbook: str, limit: str, *options: str, environment: Mapping[str, str] | None = None
+    ) -> Run:
         program = str(Path(sys.executable).with_name("ansible-playbook"))
-        command = [program, playbook, "--inventory", str(self.inventory), "--limit", limit]
+        command = [program, playbook, "--inventory", str(self.inventory), "--limit", limit, *options]
         done = process.run(command, env={**self._environment, **(environment or {})})
         recap = _RECAP.findall(done.stdout)
         if not recap or any(int(unreachable) or int(failed) for *_, unreachable, failed in recap):
             raise FleetError(f"{playbook} did not reach every host: {done.stdout[-3000:]}")
-        return Run(done.cost, sum(int(changed) for _, _, changed, _, _ in recap))
+        return Run(done.cost, sum(int(changed) for _, _, changed, _, _ in recap), done.stdout)
 
     @cached_property
     def _environment(self) -> dict[str, str]:
@@ -162,15 +171,18 @@ class Fleet:
         }
 
     def _write_variables(self, stock: dict[str, Any]) -> None:
+        """Write the variables of both playbooks; kos.fleet knows none that begin with node_ or release_."""
         key = self.inventory / ".ssh/id_ed25519"
         login = subprocess.run(["ssh-keygen", "-y", "-f", key], check=True, capture_output=True, text=True)
         operators, root = [login.stdout.strip()], self._publisher.mirror / "metadata/1.root.json"
         variables = {
-            "bootstrap_fleet": "bench",
+            "bootstrap_fleet": NAME,
             "bootstrap_mirrors": [self._mirror],
             "bootstrap_trust_root": str(root),
             "bootstrap_operator_keys": operators,
             "bootstrap_policy": POLICY,
+            "bootstrap_bundle": str(self._bundle),
+            "bootstrap_bundle_sha256": hashlib.sha256(self._bundle.read_bytes()).hexdigest(),
             "bootstrap_conf": {"10-organisation.json": _organisation()},
             "mirror_source": str(self._publisher.mirror),
             "mirror_port": MIRROR_PORT,
@@ -195,28 +207,24 @@ class Fleet:
         ).stdout
         write = f"umask 022; cat > /srv/kos-mirror/releases/{root}.tar.gz"
         self.bed.exec("mirror1", ["sh", "-c", write], stdin=archive)
-        folder = ROOT / "roles/bootstrap/files"
-        bundle = json.loads((folder / "kosctl.json").read_text("utf-8"))
         return {
-            "node_bundle": str(folder / bundle["file"]),
-            "node_bundle_version": bundle["version"],
+            "node_bundle": str(self._bundle),
+            "node_bundle_version": json.loads((self._bundle.parent / "kosctl.json").read_text("utf-8"))[
+                "version"
+            ],
             "release_version": "1.0.0",
             "release_root": root,
             "release_sha256": hashlib.sha256(archive).hexdigest(),
         }
 
-    def _zone(self, zone: str) -> list[Node]:
-        return [node for node in self.bed.nodes() if node.zone == zone]
-
 
 @contextmanager
 def fleet(work: Path) -> Iterator[Fleet]:
-    """Make the bundle and the machines, install both halves, and remove the machines when the block ends."""
-    subprocess.run([sys.executable, str(ROOT / "tools/bundle.py")], check=True, stdout=subprocess.DEVNULL)
+    """Make the machines, install kOS on them, and remove the machines when the block ends."""
     inventory = work / "inventory"
     bed = Bed(NAME, say=lambda line: print(f"  {line}", flush=True))
     try:
-        bed.up(Plan(inventory=inventory, nodes=2 * NODES_EACH))
+        bed.up(Plan(inventory=inventory, nodes=NODES))
         made = Fleet(bed, work, inventory)
         made.install()
         yield made
@@ -247,6 +255,13 @@ def mitogen() -> list[tuple[str, str]]:
         ("ANSIBLE_STRATEGY_PLUGINS", str(folder / "ansible_mitogen/plugins/strategy")),
         ("ANSIBLE_STRATEGY", "mitogen_linear"),
     ]
+
+
+def _make_bundle(folder: Path) -> Path:
+    """Return a bundle of kosctl as it is now, in a folder where nobody else makes another meanwhile."""
+    command = [sys.executable, str(ROOT / "tools/bundle.py"), "--output", str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return next(folder.glob("*.tar.gz"))
 
 
 def _organisation() -> dict[str, Any]:

@@ -38,11 +38,11 @@ class LocalNode:
     def __init__(self, root: Path, mirror: str, trust_root: bytes) -> None:
         self.root = root
         configuration = root / "etc/kos"
-        (configuration / "trust").mkdir(parents=True)
+        for folder in ("etc/kos/trust", "var/lib/kos", "var/log/kos", "run/kos"):
+            (root / folder).mkdir(parents=True)
         (configuration / "trust/root.json").write_bytes(trust_root)
         node = {"format": 1, "node": "bench", "fleet": "bench", "release": "kos", "channel": "stable"}
         (configuration / "node.json").write_text(json.dumps({**node, "mirrors": [mirror]}), "utf-8")
-        (root / "etc/passwd").write_text("kos:x:998:998::/var/lib/kos:/usr/sbin/nologin\n", "utf-8")
 
     def kosctl(self, *arguments: str) -> Answer:
         """Run a verb of kosctl and return its answer.

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable
 
 from .figures import Figure
-from .fleet import KOSCTL, NODES_EACH, POLICY, Fleet, FleetError, Run, mitogen
+from .fleet import KOSCTL, NODES, POLICY, Fleet, FleetError, Run, mitogen
 
 CONTROLLER_ROUNDS = 3
 DOWNTIME_ROUNDS = 5
@@ -21,8 +21,9 @@ BY_HAND = (
 
 def controller(fleet: Fleet) -> list[Figure]:
     """Measure the processor time of the controller for a run that changes nothing."""
-    name = f"controller CPU of a converged site, {NODES_EACH} nodes"
+    name = f"controller CPU of a converged site, {NODES} nodes"
     ours = _converged(fleet.site)
+    fleet.change_to_stock()
     plain = _converged(fleet.stock)
     with_mitogen = _converged(lambda: fleet.stock(mitogen()))
     return [
@@ -79,7 +80,7 @@ def _converged(play: Callable[[], Run]) -> float:
     for _ in range(CONTROLLER_ROUNDS):
         run = play()
         if run.changed:
-            raise FleetError(f"a run that should change nothing changed {run.changed} things")
+            raise FleetError(f"a run that should change nothing changed {run.changed} things: {run.said}")
         taken.append(run.cost.cpu_seconds)
     return statistics.median(taken)
 

@@ -52,26 +52,26 @@ class Pair:
 
     def forget(self) -> None:
         """Let the node drop the second release, so that it can be fetched again."""
-        self.node.kosctl("gc", "--release", self.new_root)
+        self.node.kosctl("gc", self.new_root)
 
 
 @contextmanager
-def published(work: Path, old: tuple[str, Path], new: tuple[str, Path], level: int = 19) -> Iterator[Pair]:
+def published(work: Path, old: tuple[str, Path], new: tuple[str, Path]) -> Iterator[Pair]:
     """Publish two releases and give a node the first.
 
     Args:
         work: A new folder.
         old: Version and tree of the first release.
         new: Version and tree of the second.
-        level: zstd level of the publisher.
     """
-    publisher = Publisher(work / "publisher", level)
-    roots = [str(publisher.build(tree, version)["root"]) for version, tree in (old, new)]
+    publisher = Publisher(work / "publisher")
+    publisher.build(old[1], old[0])
     with mirror.serve(publisher.mirror) as served:
         node = LocalNode(work / "node", served.url, publisher.trust_root)
-        node.kosctl("stage", old[0])
-        node.take(roots[0])
-        yield Pair(served, node, new[0], roots[1])
+        node.take(node.kosctl("stage", old[0]).result["root"])
+        # Only now, so that the node has to fetch the metadata that changed as well.
+        root = publisher.build(new[1], new[0])["root"]
+        yield Pair(served, node, new[0], root)
 
 
 def fetched(work: Path) -> list[Figure]:
@@ -101,8 +101,7 @@ def large(work: Path) -> list[Figure]:
     """Measure memory and writes of a patch to a release of 500 MB."""
     before, after = (contents.large(contents.LARGE_MEBIBYTES, changed) for changed in (False, True))
     costs = []
-    # What the level changes is the publisher's time and the size of the patch, not the node's memory.
-    with published(work / "large", ("1.0.0", before), ("1.1.0", after), level=3) as pair:
+    with published(work / "large", ("1.0.0", before), ("1.1.0", after)) as pair:
         for _ in range(ROUNDS):
             costs.append(pair.patch().cost)
             pair.forget()
