@@ -278,15 +278,25 @@ def in_temporary_folder(archive: Path, sha256: str, spec: str) -> _kosctl.Answer
 
 
 def installed(archive: Path, sha256: str, version: str, spec: str) -> _kosctl.Answer:
-    """Install an engine beside those that are there, and have it make the host so."""
+    """Install an engine beside those that are there, and have it make the host so.
+
+    The engine looks at the specification before it gets its place: what is refused leaves nothing behind.
+    """
+    first = not ENGINES.exists()
     ENGINES.mkdir(mode=0o755, parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=".kosctl-", dir=ENGINES))
+    engine = None
     try:
         unpack(archive, sha256, fresh)
+        told = ask_host(fresh, spec, True)
+        if not told.ok:
+            return told
         engine = put_in_place(fresh, version)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
+    finally:
+        if engine is None:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if first:
+                ENGINES.rmdir()
     return ask_host(engine, spec, False)
 
 
