@@ -11,6 +11,7 @@ import socket
 import time
 import typing as t
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from ansible.errors import AnsibleActionFail, AnsibleTemplateError
 from ansible.plugins.action import ActionBase
@@ -21,6 +22,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "nodes": {"type": "list", "elements": "str", "required": True},
     "group": {"type": "str", "default": "nodes"},
     "mirrors": {"type": "bool", "default": False},
+    "roles": {"type": "list", "elements": "str", "default": []},
     "prefix": {"type": "str"},
     "variables": {"type": "list", "elements": "str", "default": []},
     "batch": {"type": "raw", "default": 1},
@@ -46,6 +48,9 @@ class ActionModule(ActionBase):
             told = _variables.unknown(variables, args["prefix"], args["variables"])
             if told:
                 raise AnsibleActionFail("; ".join(told))
+        _role_variables(
+            args["roles"], variables.get("hostvars") or {}, variables.get("ansible_play_hosts_all") or []
+        )
         try:
             _rollout.zones(groups, list(groups.get(args["group"]) or []))
             zones = _rollout.zones(groups, args["nodes"]) if args["nodes"] else {}
@@ -67,6 +72,19 @@ class ActionModule(ActionBase):
             "waves": [wave.as_dict() for wave in waves],
             "nodes": nodes,
         }
+
+
+def _role_variables(roles: Sequence[str], hostvars: Mapping[str, t.Any], hosts: Sequence[str]) -> None:
+    """Refuse variables of any host that begin with the name of a role and are none of its own."""
+    folder = Path(__file__).resolve().parents[2] / "roles"
+    told: dict[str, list[str]] = {}
+    for role in roles:
+        known = _variables.role_variables(folder / role)
+        for host in hosts:
+            for sentence in _variables.unknown(hostvars[host], f"{role}_", known):
+                told.setdefault(sentence, []).append(host)
+    if told:
+        raise AnsibleActionFail("; ".join(f"{sentence} ({', '.join(who)})" for sentence, who in told.items()))
 
 
 def _one_zone(zones: Mapping[str, list[str]], wish: str) -> dict[str, list[str]]:

@@ -32,6 +32,12 @@ options:
     description: Whether each node has to have a non-empty O(ignore:bootstrap_mirrors).
     type: bool
     default: false
+  roles:
+    description:
+      - Roles of this collection. Variables of any host of the play that begin with such a name have to be theirs.
+    type: list
+    elements: str
+    default: []
   prefix:
     description: Refuse variables that begin with this prefix and are not in O(variables).
     type: str
