@@ -20,19 +20,7 @@ from .paths import NodePaths
 Verb = Callable[[verbs.Context, argparse.Namespace], Result]
 
 # What they do is written into the audit log.
-CHANGING = (
-    "stage",
-    "activate",
-    "confirm",
-    "revert",
-    "recover",
-    "rollback",
-    "scrub",
-    "gc",
-    "refusals",
-    "lease",
-    "host",
-)
+CHANGING = "stage activate confirm revert recover rollback scrub gc refusals lease".split()
 _RELEASE = "a version of the node's channel, a root (12 digits of it or more), or `previous`"
 
 
@@ -56,9 +44,8 @@ def main(
         The exit code (docs/architecture.md, Command).
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    signal.signal(signal.SIGTERM, _terminate)
-    # A link that goes away must not stop a switch half way.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if argv is None:
+        _set_signals()
     as_json = "--json" in words
     try:
         args = build_parser(words).parse_args(words)
@@ -259,10 +246,9 @@ def bash_completion(parser: argparse.ArgumentParser) -> str:
 
 def _run(args: argparse.Namespace) -> int:
     if hasattr(args, "func"):
-        work = args.func
-        return _print(
-            command.answer(args.verb or "repo", lambda: _adopted(work(args)), status=lambda: None), args.json
-        )
+        verb, work = args.verb or "repo", args.func
+        answered = command.answer(verb, lambda: _adopted(work(args)), status=lambda: None, debug=args.debug)
+        return _print(answered, args.json)
     return _print(run(args.make_context(NodePaths(args.root)), args), bool(args.json))
 
 
@@ -276,9 +262,7 @@ def _add_others(sub: Any, words: Sequence[str] | None) -> None:
     if words is None or "host" in words:
         from . import host
 
-        add_host = getattr(host, "add_parser", None)
-        if add_host is not None:
-            add_host(sub)
+        host.add_parser(sub)
     if words is None or "repo" in words:
         try:
             from .publish import cli as publisher
@@ -344,6 +328,12 @@ def _seconds(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 86_400:
         raise argparse.ArgumentTypeError("must be a number of seconds from 1 to 86400")
     return int(text)
+
+
+def _set_signals() -> None:
+    signal.signal(signal.SIGTERM, _terminate)
+    # A link that goes away must not stop a switch half way.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

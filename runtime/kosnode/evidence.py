@@ -19,17 +19,17 @@ MAX_FILE_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 1024 * 1024
 INDEX = "index.json"
 
-_SECRET = (
-    r"(?:token|pass(?:word|wd|phrase)?|secret|credential|private|auth(?:orization)?|cookie|[a-z0-9_.-]*key)"
-)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
-_SECRET_KEY = re.compile(rf"(?i)[a-z0-9_.-]*{_SECRET}[a-z0-9_.-]*")
-_PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.S)
-_USER_INFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@\"']+@")
-_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}")
+_SECRET_KEY = re.compile(
+    r"token|passw(?:or)?d|passphrase|^pass$|secret|credential|private|^auth$|authorization|cookie|key$", re.I
+)
+# Every length is bounded: a log that is made to be hard to read must not hold anybody up.
+_PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{1,64}-----.*?(?:-----END [A-Z0-9 ]{1,64}-----|\Z)", re.S)
+_USER_INFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]{0,31}://)[^/\s@\"']{1,256}@")
+_BEARER = re.compile(r"\b(bearer|basic)\s{1,4}[a-z0-9._~+/=-]{8,}", re.I)
 _PAIR = re.compile(
-    rf"""(?ix) ( ["']? [a-z0-9_.-]* {_SECRET} [a-z0-9_.-]* ["']? \s* [:=] \s* )
-    ( "(?:[^"\\]|\\.)*" | '[^']*' | [^\s,;}}]+ )"""
+    r"""(?P<key>["']?(?<![A-Za-z0-9_.-])(?P<name>[A-Za-z0-9_.-]{1,64})["']?\s{0,4}[:=]\s{0,4})"""
+    r"""(?P<value>"(?:[^"\\]|\\.){0,4096}"|'[^']{0,4096}'|[^\s,;}]{1,4096})"""
 )
 REDACTED = "[redacted]"
 
@@ -39,7 +39,7 @@ def redact(text: str) -> str:
     text = _PEM.sub(REDACTED, text)
     text = _USER_INFO.sub(rf"\1{REDACTED}@", text)
     text = _BEARER.sub(rf"\1 {REDACTED}", text)
-    return _PAIR.sub(rf'\1"{REDACTED}"', text)
+    return _PAIR.sub(_without_value, text)
 
 
 def redact_value(value: Any) -> Any:
@@ -47,7 +47,7 @@ def redact_value(value: Any) -> Any:
     if isinstance(value, dict):
         return {
             key: REDACTED
-            if _SECRET_KEY.fullmatch(str(key)) and not isinstance(item, (dict, list, bool, type(None)))
+            if _SECRET_KEY.search(str(key)) and not isinstance(item, (dict, list, bool, type(None)))
             else redact_value(item)
             for key, item in value.items()
         }
@@ -161,6 +161,11 @@ def versions() -> dict[str, Any]:
         "machine": platform.machine(),
         "os": f"{release.get('ID', 'unknown')} {release.get('VERSION_ID', '')}".strip(),
     }
+
+
+def _without_value(pair: re.Match[str]) -> str:
+    secret = _SECRET_KEY.search(pair["name"])
+    return f'{pair["key"]}"{REDACTED}"' if secret else pair[0]
 
 
 def _said(argv: Sequence[str]) -> str:
