@@ -38,7 +38,7 @@ POLICY = {
     "mirror_total_s": 20,
 }
 # The deadline of a trial that nobody confirms, on purpose.
-SOON_S = 8
+SOON_S = 6
 PATIENCE_S = 90.0
 
 _NGINX = """
@@ -68,6 +68,7 @@ for link in current previous; do
     if [ -L $link ]; then echo "$link=$(basename "$(readlink $link)")"; else echo "$link="; fi
 done
 for file in trial outcome trial.confirmed; do [ ! -e $file ] || echo "left=$file"; done
+grep -o '"root":"[0-9a-f]*"' refusals.json 2>/dev/null | cut -d '"' -f 4 | sed s/^/refused=/
 for slot in releases/* releases/.[!.]*; do
     [ -e "$slot" ] || continue
     name=$(basename "$slot")
@@ -107,7 +108,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Look:
-    """What a node looks like from outside of kosctl: roots of links and slots, the ledger, services."""
+    """What a node looks like past kosctl: roots of links, slots and refusals, the ledger, services."""
 
     current: str
     previous: str
@@ -117,6 +118,7 @@ class Look:
     ledger: str
     format: str
     runs: tuple[str, ...]
+    refused: tuple[str, ...]
 
 
 @dataclass
@@ -169,7 +171,7 @@ class FaultNode:
         for line in self.sh(_LOOK, check=False).stdout.splitlines():
             key, _, value = line.partition("=")
             found.setdefault(key, []).append(value)
-        many = {key: tuple(found.get(key, ())) for key in ("whole", "broken", "left", "runs")}
+        many = {key: tuple(found.get(key, ())) for key in ("whole", "broken", "left", "runs", "refused")}
         one = {key: found[key][0] for key in ("current", "previous", "ledger", "format")}
         return Look(**one, **many)  # type: ignore[arg-type]  # keys of the one and of the many are apart
 
@@ -181,20 +183,28 @@ class FaultNode:
                 return release.version if set(look.runs) == set(release.units) else None
         return None
 
-    def wait_well(self, since: float, *, over: bool = True) -> tuple[str, float]:
-        """Wait until the node runs a release well (and no trial is left); return its version and the seconds.
+    def wait_well(self, since: float) -> tuple[str, float]:
+        """Wait until the node runs a release well and no trial is left; return its version and the seconds.
 
         Args:
             since: time.monotonic() of what went wrong.
-            over: whether a trial has to be over, too.
         """
         while True:
             look = self.look()
             version = self.well(look)
-            if version is not None and not (over and look.left):
+            if version is not None and not look.left:
+                assert not look.refused, f"{self.name} refuses a release that was not unhealthy: {look}"
                 return version, time.monotonic() - since
             assert time.monotonic() - since < PATIENCE_S, f"{self.name} does not get well: {look}"
             time.sleep(0.2)
+
+    def assert_good(self) -> None:
+        """Hold the node to what kosctl says: healthy, whole, nothing refused, nothing left to finish."""
+        self.must("recover")
+        self.must("health")
+        self.must("verify")
+        status = self.status()
+        assert (status["refused"], status["trial"]) == ([], None), status
 
     def wait(self, true: Callable[[], bool], what: str) -> None:
         """Wait for something, up to a time that no working node needs."""

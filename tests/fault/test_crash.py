@@ -129,14 +129,14 @@ def _gc_again(node: FaultNode, _: bytes | None) -> str:
 
 
 CASES = {
-    "stage": Case(("stage", NEW), lambda node, _: node.reset(), _stage_again, (OLD,), 4),
-    "activate": Case(("activate", NEW, "--deadline-s", DEADLINE), _staged, _activate_again, (OLD,), 6),
-    "confirm": Case(("confirm", "--token-file", "-"), _on_trial, _confirm_again, (OLD, NEW), 3),
-    "revert": Case(("revert",), _on_trial, _revert_again, (OLD,), 3),
-    "recover": Case(("recover",), _fallen_back, _recover_again, (OLD,), 2),
-    "rollback": Case(("rollback", "--deadline-s", DEADLINE), _patched, _roll_back_again, (NEW,), 3),
-    "scrub": Case(("scrub",), _damaged, _scrub_again, (NEW,), 2),
-    "gc": Case(("gc", SICK), _crowded, _gc_again, (OLD,), 2),
+    "stage": Case(("stage", NEW), lambda node, _: node.reset(), _stage_again, (OLD,), 3),
+    "activate": Case(("activate", NEW, "--deadline-s", DEADLINE), _staged, _activate_again, (OLD,), 5),
+    "confirm": Case(("confirm", "--token-file", "-"), _on_trial, _confirm_again, (OLD, NEW), 2),
+    "revert": Case(("revert",), _on_trial, _revert_again, (OLD,), 2),
+    "recover": Case(("recover",), _fallen_back, _recover_again, (OLD,), 1),
+    "rollback": Case(("rollback", "--deadline-s", DEADLINE), _patched, _roll_back_again, (NEW,), 2),
+    "scrub": Case(("scrub",), _damaged, _scrub_again, (NEW,), 1),
+    "gc": Case(("gc", SICK), _crowded, _gc_again, (OLD,), 1),
 }
 STATES = {"stage": ("FETCHED", "VERIFIED"), "activate": ("TRIAL",), "confirm": ("CONFIRMED",)}
 STATES |= {"recover": ("REVERTED",), "rollback": ("TRIAL",)}
@@ -162,9 +162,13 @@ def test_kosctl_is_killed_at_any_call(
     fleet: FaultFleet, courses: Callable[[str], Course], verb: str, chance: random.Random, row: Row
 ) -> None:
     case, found = CASES[verb], courses(verb)
-    for place in found.some(chance, case.rounds * ROUNDS):
-        _kill_and_get_over_it(fleet.nodes[0], verb, place, chance.random() < 0.5, row)
     print(f"{verb}: {len(found.places)} places")
+    for place in found.some(chance, case.rounds * ROUNDS):
+        again = chance.random() < 0.5
+        _kill_and_get_over_it(fleet.nodes[0], verb, place, again, row)
+    # Left alone, a damaged slot stays as it is.
+    if verb != "scrub":
+        fleet.nodes[0].assert_good()
 
 
 @pytest.mark.parametrize(
@@ -203,7 +207,6 @@ def _kill_and_get_over_it(
         expected = (case.again(node, stdin),)
     version, seconds = node.wait_well(killed_at)
     assert version in expected, f"{where}: {version} runs"
-    _assert_good(node, where, mended=again or verb != "scrub")
     row.count(seconds)
 
 
@@ -213,17 +216,3 @@ def _assert_nothing_good_is_lost(node: FaultNode, where: str) -> None:
     whole = set(look.whole) | (set(look.broken) if "scrub" in where else set())
     assert look.current in whole, f"{where}: {look}"
     assert look.previous in whole | {""}, f"{where}: {look}"
-
-
-def _assert_good(node: FaultNode, where: str, *, mended: bool) -> None:
-    """In the end: healthy, verified, nothing refused, and ready for the next command."""
-    health = node.kosctl("health")
-    assert health.exit == 0, f"{where}: {health}"
-    if mended:
-        verified = node.kosctl("verify")
-        assert verified.exit == 0, f"{where}: {verified}"
-    status = node.status()
-    assert status["refused"] == [], f"{where}: {status['refused']}"
-    assert status["trial"] is None, where
-    recovered = node.kosctl("recover")
-    assert recovered.exit == 0, f"{where}: {recovered}"
