@@ -34,7 +34,7 @@ options:
     default: false
   roles:
     description:
-      - Roles of this collection. Variables of any host of the play that begin with such a name have to be theirs.
+      - Roles of this collection. Variables of any host of the play that begin with such a name are theirs.
     type: list
     elements: str
     default: []

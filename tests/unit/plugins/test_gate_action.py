@@ -123,8 +123,8 @@ def test_nodes_without_mirrors_are_named_in_one_message() -> None:
 
 
 def test_a_misspelt_variable_of_any_host_is_refused_by_name_before_anything_is_touched() -> None:
-    hostvars = {"n1": {"bootstrap_mirrors": [], "other": 1}, "n2": {"mirror_prot": 80}}
-    with pytest.raises(AnsibleActionFail, match=r"mirror_prot is not .* did you mean mirror_port\? \(n2\)"):
+    hostvars = {"n1": {"bootstrap_mirrors": [], "other": 1}, "n2": {"mirror_adress": ""}}
+    with pytest.raises(AnsibleActionFail, match=r"mirror_adress .* did you mean mirror_address[?] [(]n2[)]"):
         check({"roles": ["bootstrap", "mirror"]}, hostvars=hostvars, ansible_play_hosts_all=["n1", "n2"])
 
 
