@@ -45,7 +45,7 @@ def _row(node: str, result: Mapping[str, t.Any]) -> tuple[str, ...]:
         str((status.get("node") or {}).get("zone") or "-"),
         str(status.get("state") or "-"),
         f"{current.get('name')} {current.get('version')}" if current else "none",
-        {True: "healthy", False: "unhealthy"}.get(health.get("healthy"), "unknown"),
+        "unknown" if health.get("healthy") is None else "healthy" if health["healthy"] else "unhealthy",
         f"{last.get('outcome')} {last.get('version')}" if last else "-",
         str(len(findings)),
     )

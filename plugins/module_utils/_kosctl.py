@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import typing as t
 from dataclasses import dataclass, field
 
@@ -125,7 +126,7 @@ def failure(answer: Answer) -> dict[str, t.Any]:
     """Return the fields of a failed task: one message that says what is wrong and what the node runs now."""
     message = answer.message or f"kosctl {answer.verb} ended with exit code {answer.exit} and said nothing"
     key = (answer.error or {}).get("key")
-    if key and str(key) not in message:
+    if key and not re.search(rf"(?<![\w.]){re.escape(str(key))}", message):
         message = f"{key}: {message}"
     said = message.rstrip(".")
     return {
