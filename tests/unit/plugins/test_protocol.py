@@ -32,6 +32,16 @@ def test_an_answer_is_read_whole_also_behind_a_banner() -> None:
     assert (read.ok, read.changed, read.actions, read.result) == (True, True, ["a"], {"x": 1})
 
 
+def test_a_key_is_named_also_where_a_longer_one_that_ends_like_it_is() -> None:
+    error = {
+        "kind": "refused",
+        "message": "is not this fleet's; say bootstrap_replace_trust_root",
+        "key": "trust_root",
+    }
+    told = _kosctl.failure(_kosctl.Answer("host", False, 3, error=error))
+    assert told["msg"] == "trust_root: is not this fleet's; say bootstrap_replace_trust_root."
+
+
 def test_a_failure_says_what_is_wrong_with_which_key_and_what_the_node_runs_now() -> None:
     error = {"kind": "disk", "message": "4096 bytes are missing", "key": "reserve_bytes"}
     told = _kosctl.failure(_kosctl.parse("stage", 7, answer(ok=False, exit=7, error=error), ""))
