@@ -220,6 +220,8 @@ def _finish_revert(node: Node, outcome: Outcome) -> dict[str, Any]:
         with contextlib.suppress(DamagedError):
             _note_running(node, outcome, details)
         root = None if outcome.previous == record.NONE else outcome.previous
+        if outcome.failed and details is not None:
+            _restart_again(node, details)
         report = _settle(node, root)
         state_now = "unknown" if report is None else ("healthy" if report.healthy else "unhealthy")
         about = _about_outcome(node, outcome, details)
@@ -268,6 +270,16 @@ def _settle(node: Node, root: str | None) -> health.HealthReport | None:
         if report.healthy or node.clock.boottime() >= end:
             return report
         node.clock.sleep(min(1.0, node.policy.health_interval_s))
+
+
+def _restart_again(node: Node, details: Details) -> None:
+    """Do once more what systemd did not do for fallback: without a reload the new units may run still."""
+    try:
+        node.systemd.stop(details.stop)
+        node.systemd.daemon_reload()
+        node.systemd.restart(details.restart)
+    except SystemdError as error:
+        node.progress(f"systemd still does not do it: {error.message}")
 
 
 def _note_running(node: Node, outcome: Outcome, details: Details | None) -> None:

@@ -386,6 +386,18 @@ def test_health_after_a_revert_is_given_time_to_settle(bed: TrialNode) -> None:
     assert ending["outcome"] == "reverted-healthy"
 
 
+def test_what_systemd_did_not_do_for_fallback_is_done_by_recover(bed: TrialNode) -> None:
+    """A restart without a reload would start the units of the release that was just left."""
+    install(bed, bed.stage("1.0.0"))
+    begin(bed, bed.stage("1.1.0"))
+    deadman.fall_back(bed.paths, "deadline")
+    bed.paths.outcome.write_text(bed.paths.outcome.read_text().replace("failed=", "failed=daemon-reload"))
+    bed.systemd.calls.clear()
+    recovery.recover(bed.node)
+    reloaded = bed.systemd.calls.index("daemon-reload")
+    assert "restart kos-a.service" in bed.systemd.calls[reloaded:]
+
+
 def test_a_first_install_that_is_taken_back_leaves_no_release(bed: TrialNode) -> None:
     begin(bed, bed.stage("1.0.0"))
     with pytest.raises(RevertedUnhealthyError):
