@@ -12,7 +12,8 @@ short_description: Report of trials and waves
 version_added: 1.0.0
 description:
   - Collects what tasks of M(kos.fleet.release) said on each node, and which waves a rollout had.
-  - Writes one JSON file for each run into C(runs), and C(report.json) and C(index.html) over all runs that
+  - A run that found everything as wanted, or only planned, writes nothing.
+  - Writes one JSON file for each other run into C(runs), and C(report.json) and C(index.html) over all runs that
     are there. The page needs nothing but itself.
 requirements:
   - enabled in C(callbacks_enabled)
@@ -72,7 +73,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_stats(self, stats: t.Any) -> None:
         self._run.ended = time.time()
-        if not self._run.trials:
+        if not self._run.eventful:
             return
         folder = Path(self.get_option("report_dir"))
         runs = folder / "runs"

@@ -68,6 +68,11 @@ class Run:
             }
         )
 
+    @property
+    def eventful(self) -> bool:
+        """Whether anything happened that is worth a report."""
+        return any(trial["outcome"] not in ("present", "planned") for trial in self.trials)
+
     def as_dict(self) -> dict[str, t.Any]:
         """Return what is written to the run's JSON file."""
         return {

@@ -70,3 +70,11 @@ def test_the_columns_are_those_that_people_ask_for() -> None:
 
 def test_no_run_is_a_page_too() -> None:
     assert "No run yet" in _report.html([])
+
+
+def test_a_run_that_found_everything_as_wanted_is_no_news() -> None:
+    run = _report.Run("site", 0.0, 1.0)
+    run.end("n1", {"outcome": "present"}, 1.0)
+    assert not run.eventful
+    run.end("n2", {"unreachable": True}, 1.0)
+    assert run.eventful
