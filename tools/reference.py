@@ -190,7 +190,7 @@ def property_rows(schema: dict[str, Any], whole: dict[str, Any], prefix: str) ->
         kind = " or ".join(kind) if isinstance(kind, list) else kind
         needed = " (required)" if key in schema.get("required", []) else ""
         rules = [
-            f"{word} {json.dumps(value[word])}"
+            f"{word} `{json.dumps(value[word])}`"
             for word in ("const", "enum", "pattern", "minimum", "maximum", "maxLength", "maxItems")
             if word in value
         ]
