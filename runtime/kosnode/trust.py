@@ -398,7 +398,8 @@ def _nobody(failures: Sequence[tuple[Mirror, FetchError | TrustError]]) -> Trust
     if not distrusted:
         return MirrorError(f"no mirror answered: {listing}", detail=detail)
     if len(failures) == 1 or all(error.message == distrusted[0].message for _, error in failures):
-        return TrustError(distrusted[0].message, detail=detail)
+        asked = ", ".join(entry["url"] for entry in named)
+        return TrustError(f"{distrusted[0].message} (asked: {asked})", detail=detail)
     return TrustError(f"no mirror gave metadata that can be trusted: {listing}", detail=detail)
 
 

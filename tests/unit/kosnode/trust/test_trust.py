@@ -517,6 +517,14 @@ class TestMirrors:
         with pytest.raises(TrustError, match=r"no such directory; .*releases was signed by 1/2"):
             node.trust(*mirrors).refresh()
 
+    def test_one_mirror_that_lies_is_named_as_well(self, node: Node, repository: TinyRepository) -> None:
+        repository.hands["releases"] = 1
+        repository.publish()
+        mirror = folder_mirror(node.folder)
+        with pytest.raises(TrustError, match="releases was signed by 1/2") as caught:
+            node.trust(mirror).refresh()
+        assert mirror.url in caught.value.message
+
 
 class TestPowerCut:
     def test_a_refresh_that_dies_at_any_write_leaves_a_node_that_refreshes(
