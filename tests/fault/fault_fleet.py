@@ -21,6 +21,7 @@ from typing import Any
 from fault.small_release import STATE, SmallRelease, make
 
 from bed import Bed, Plan
+from bed.command import as_root
 from tools import bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,11 +151,7 @@ class FaultNode:
     def kosctl(self, *words: str, before: Sequence[str] = (), stdin: bytes | None = None) -> Answer:
         """Run kosctl with --json; `before` is put before it, as strace or faketime want it."""
         done = self.run(*before, KOSCTL, *words, "--json", stdin=stdin)
-        try:
-            answer = json.loads(done.stdout)
-        except ValueError:
-            answer = {"ok": False, "result": {}, "error": {"message": done.stdout + done.stderr}}
-        return Answer(done.returncode, answer, done.stderr)
+        return _answer(done.returncode, done.stdout, done.stderr)
 
     def must(self, *words: str) -> Answer:
         """Run kosctl and expect that it does what it was asked."""
@@ -220,11 +217,11 @@ class FaultNode:
         """Begin a trial."""
         return self.must("activate", version, "--deadline-s", str(deadline_s))
 
-    def confirm(self, token: str) -> Answer:
+    def confirm(self, token: str, before: Sequence[str] = ()) -> Answer:
         """Confirm as a controller does: over a new session each time, until the bake is over."""
         end = time.monotonic() + PATIENCE_S
         while True:
-            answer = self.kosctl("confirm", "--token-file", "-", stdin=token.encode())
+            answer = self.kosctl("confirm", "--token-file", "-", before=before, stdin=token.encode())
             if answer.exit not in (3, 11) or time.monotonic() > end:
                 return answer
             if answer.json["error"].get("key") not in (None, "bake_s"):
@@ -276,6 +273,37 @@ class FaultNode:
             file,
             check=True,
         )
+
+    def begin(self, *argv: str) -> subprocess.Popen[bytes]:
+        """Start a command as root and do not wait for it."""
+        command = as_root([*self.bed.exec_command(self.name), *argv])
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def end(self, process: subprocess.Popen[bytes]) -> Answer:
+        """Wait for a kosctl that was begun, and return its answer."""
+        out, err = process.communicate(timeout=PATIENCE_S)
+        return _answer(process.returncode, out.decode(), err.decode())
+
+    def operate(self, verb: str, **options: object) -> Answer:
+        """Ask over SSH, as the operator account that patches a fleet."""
+        request = {"format": 1, "verb": verb, "options": options}
+        ssh, *rest = self.bed.ssh_command(self.name, user="kosops")
+        command = [ssh, "-o", "ConnectTimeout=2", "-o", "BatchMode=yes", *rest, f"sudo {KOSCTL} operate"]
+        done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False)
+        return _answer(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def fill_disk(self, leave: int = 0) -> None:
+        """Fill the disk of /var/lib/kos until that many bytes are free."""
+        free = self.free_bytes() - leave
+        if free > 0:
+            self.run("fallocate", "--length", str(free), "/var/lib/kos/filler", check=True)
+
+    def free_disk(self) -> None:
+        self.sh("rm -f /var/lib/kos/filler")
+
+    def free_bytes(self) -> int:
+        blocks, size = self.sh("stat --file-system --format='%a %S' /var/lib/kos").stdout.split()
+        return int(blocks) * int(size)
 
     def set_mirrors(self, *urls: str) -> None:
         """Have the node ask these mirrors, until the next `set_mirrors`."""
@@ -351,6 +379,14 @@ class FaultFleet:
             "operator": {"keys": [_public(self.inventory / ".ssh/id_ed25519")]},
         }
         return json.dumps(spec).encode()
+
+
+def _answer(code: int, out: str, told: str) -> Answer:
+    try:
+        answer = json.loads(out)
+    except ValueError:
+        answer = {"ok": False, "result": {}, "error": {"message": out + told, "key": None}}
+    return Answer(code, answer, told)
 
 
 def _engine(folder: Path) -> tuple[str, bytes]:

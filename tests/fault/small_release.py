@@ -75,7 +75,8 @@ class SmallRelease:
 def make(folder: Path) -> tuple[World, dict[str, SmallRelease]]:
     """Return a world in which the releases of this lane are published, made unless it is there.
 
-    1.0.0 and 1.1.0 (which migrates) are good, 1.2.0 is sick, 2.0.0 is good and takes its time to fetch.
+    1.0.0, 1.0.1 and 1.1.0 (which migrates) are good, 1.2.0 is sick, and 2.0.0 is good and takes its time to
+    fetch.
     """
     made_from = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     world = World(folder / f"world-fault-{made_from}")
@@ -86,6 +87,7 @@ def make(folder: Path) -> tuple[World, dict[str, SmallRelease]]:
     for version, form, sick, ballast in (
         ("2.0.0", 2, False, BALLAST),
         ("1.0.0", 1, False, 0),
+        ("1.0.1", 1, False, 0),
         ("1.1.0", 2, False, 0),
         ("1.2.0", 1, True, 0),
     ):

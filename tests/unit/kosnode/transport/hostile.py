@@ -5,7 +5,7 @@
         fetch(mirror.url)
         assert mirror.requests[0].path == "metadata/timestamp.json"
 
-It listens on loopback, on a port that the kernel chooses.
+It listens on loopback, or where it is told to, on a port that the kernel chooses.
 """
 
 from __future__ import annotations
@@ -238,19 +238,20 @@ class HostileMirror:
     Args:
         directory: what it serves.
         tls: certificate and key in one PEM file; plain HTTP without.
+        host: address of this machine to listen on.
     """
 
-    def __init__(self, directory: Path, tls: Path | None = None) -> None:
+    def __init__(self, directory: Path, tls: Path | None = None, host: str = "127.0.0.1") -> None:
         self.directory = directory
         self.requests: list[Exchange] = []
         self._conducts: list[tuple[re.Pattern[str], Conduct]] = []
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self._listener.settimeout(0.05)
         self._context = _server_context(tls) if tls else None
         scheme = "https" if tls else "http"
-        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"{scheme}://{host}:{self._listener.getsockname()[1]}"
 
     def misbehave(self, pattern: str, conduct: Conduct) -> None:
         """Answer paths that match `pattern` (in full) with `conduct`; what was said last counts."""
