@@ -176,7 +176,7 @@ class Demo:
             print(f"   {victim} is in its trial: kosctl is killed and Python moved away now", flush=True)
             self.on(
                 victim,
-                "mkdir /root/python && mv /usr/bin/python3* /root/python/ && pkill -KILL -f bin/kosctl",
+                "mkdir /root/python && mv /usr/bin/python3* /root/python/ && pkill -KILL -f '[b]in/kosctl'",
             )
             self.wait_for_revert(victim)
             self.expect(
@@ -296,6 +296,11 @@ The fleet is up and healthy: zone a runs 1.1.0, zone b runs 1.0.0.
     def has_trial(self, node: str) -> bool:
         return self.bed.exec(node, ["test", "-e", "/var/lib/kos/trial"], check=False).returncode == 0
 
+    def is_measured(self, node: str) -> bool:
+        """Whether a trial runs with its health measured already, so that the controller has the token."""
+        command = ["test", "-e", "/var/lib/kos/trial", "-a", "-e", "/var/lib/kos/trial.health"]
+        return self.bed.exec(node, command, check=False).returncode == 0
+
     def version_on_disk(self, node: str) -> str:
         """Return the version that `current` leads to, read past kosctl."""
         return str(json.loads(self.on(node, "cat /var/lib/kos/current/release.json"))["version"])
@@ -364,7 +369,7 @@ class TrialUnderWay:
     def __enter__(self) -> None:
         self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.demo.environment())
         try:
-            self.demo.wait(lambda: self.demo.has_trial(self.node), 60, f"{self.node} has begun its trial")
+            self.demo.wait(lambda: self.demo.is_measured(self.node), 90, f"{self.node} is in its trial")
         except DemoError:
             self.process.terminate()
             self.process.wait()
