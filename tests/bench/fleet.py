@@ -141,7 +141,7 @@ class Fleet:
             raise FleetError(
                 f"{' '.join(command)} ended with {seen['exit_code']}: {seen['stdout']} {seen['stderr']}"
             )
-        found = tuple(_gaps(seen["changes"]))
+        found = tuple(gaps_in(seen["changes"]))
         if len(found) < gaps:
             raise FleetError(f"{self.node.name} was not healthy again after {' '.join(command)}: {seen}")
         return Seen(found, seen["begun"], seen["stdout"])
@@ -271,7 +271,8 @@ def _organisation() -> dict[str, Any]:
     return found
 
 
-def _gaps(changes: Sequence[tuple[float, str]]) -> Iterator[tuple[float, float]]:
+def gaps_in(changes: Sequence[tuple[float, str]]) -> Iterator[tuple[float, float]]:
+    """Yield begin and end of each time that was not good and ended; `changes` as poll.py prints them."""
     begin = None
     for moment, state in changes:
         if state == "good":

@@ -6,7 +6,6 @@ import html
 import os
 import re
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ def write_document(rows: Sequence[Row]) -> list[Path]:
     parts = [
         "# Benchmarks",
         f"{_INTRODUCTION} These are from a machine with {machine()}.",
-        _table(rows),
+        _table(_ordered(rows)),
     ]
     for name, found in _by_benchmark(rows):
         image = IMAGES / f"bench-{name}.svg"
@@ -108,8 +107,15 @@ def _ratio(value: float | None) -> str:
 
 
 def _by_benchmark(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
-    for command, found in groupby(rows, key=lambda row: str(row["command"])):
-        yield command.rpartition(" ")[2], list(found)
+    """Yield the rows of each benchmark with its name, in the order of notes.md."""
+    for name in _sections():
+        found = [row for row in rows if row["command"].rpartition(" ")[2] == name]
+        if found:
+            yield name, found
+
+
+def _ordered(rows: Sequence[Row]) -> list[Row]:
+    return [row for _, found in _by_benchmark(rows) for row in found]
 
 
 def _sections() -> dict[str, tuple[str, list[str]]]:
@@ -151,7 +157,7 @@ def _write_readme(rows: Sequence[Row]) -> None:
     figures = (
         "## Figures\n\n"
         f"Measured by `make bench` on {machine()}, each beside its peer in the same run; how, and why a goal "
-        f"is missed, says [benchmarks](docs/benchmarks.md).\n\n{_table(rows)}\n"
+        f"is missed, says [benchmarks](docs/benchmarks.md).\n\n{_table(_ordered(rows))}\n"
     )
     text = README.read_text("utf-8")
     section = re.compile(r"^## Figures\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
