@@ -241,7 +241,7 @@ def _finish_revert(node: Node, outcome: Outcome) -> dict[str, Any]:
             "REVERTED",
             **about,
             reason=outcome.reason,
-            detail=outcome.detail,
+            detail=outcome.detail or None,
             health=state_now,
             health_detail=None if report is None or report.healthy else report.reason,
             failed=list(outcome.failed) or None,

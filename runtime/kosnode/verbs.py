@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__, boot, config, doctor, evidence, migration, recovery, running, status, trial, watch
 from .admission import Release, Wish, is_downgrade
 from .audit import Audit, caller
-from .command import Result
+from .command import Result, Terminated
 from .config import Policy
 from .errors import DamagedError, FindingsError, InputError, KosError, RefusedError, UnhealthyError
 from .lock import Lock
@@ -384,7 +384,12 @@ def lease(context: Context, args: argparse.Namespace) -> Result:
 
 def watch_trial(context: Context, args: argparse.Namespace) -> Result:
     """Watch a trial until it is over; runs as kos-watch.service."""
-    return Result({"ended": watch.watch(context.node, args.trial)}, text="the trial is over")
+    try:
+        ended = watch.watch(context.node, args.trial)
+    except Terminated:
+        # A confirmation stops it, and that is no failure.
+        ended = "stopped"
+    return Result({"ended": ended}, text=f"watched trial {args.trial}: {ended}")
 
 
 # Parts of the above.

@@ -67,8 +67,9 @@ def test_migrated_state_comes_back_and_the_new_state_is_kept_as_evidence(node: F
     kept = node.var / "evidence" / TRIAL
     assert (kept / "state-db/deep/data").read_text() == "migrated"
     assert (kept / "state-fresh/deep/data").read_text() == "made by the migration"
-    stopped = next(call for call in node.calls if call.startswith("systemctl stop"))
-    assert {"kos-db.service", "kos-migrate-db.service"} <= set(stopped.split())
+    reload = node.calls.index("systemctl daemon-reload")
+    stopped = {word for call in node.calls[:reload] for word in call.split()}
+    assert {"kos-db.service", "kos-db.timer", "kos-migrate-db.service"} <= stopped
 
 
 def test_a_first_install_that_fails_leaves_no_release(node: FallbackNode) -> None:
