@@ -59,7 +59,7 @@ test-molecule: setup ## the roles and the fleet on systemd containers; ROLE=runt
 .PHONY: test-fault
 test-fault: setup ## crashes, hostile mirrors, wrong clocks, full disks, cut links; KOS_SEED=… replays a failure
 	@echo "fault: tests/bed and tests/fault, $(KOS_ROUNDS) rounds of each random test"
-	@pytest tests/bed tests/fault
+	@pytest tests/bed tests/artefact tests/fault
 
 .PHONY: bench
 bench: ## measure every figure that the README quotes, into build/bench.json
