@@ -431,11 +431,13 @@ class Link:
 
 @dataclass(frozen=True)
 class Gone:
-    """A path that is not to be there, with all that is below it."""
+    """A path that is not to be there with all that is below it; a file system of its own is emptied."""
 
     path: Path
 
     def plan(self, system: System) -> list[Change]:
+        if os.path.ismount(self.path):
+            return [Change(f"empty {self.path}")] if any(self.path.iterdir()) else []
         return [Change(f"remove {self.path}")] if os.path.lexists(self.path) else []
 
     def apply(self, system: System) -> None:
@@ -896,7 +898,14 @@ def engine_shell() -> Path:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file, a link or a folder, also one that nobody may write to; durable."""
+    """Remove a file, a link or a folder, also one that nobody may write to; durable.
+
+    A folder that is a file system of its own is emptied.
+    """
+    if os.path.ismount(path):
+        for child in path.iterdir():
+            remove_tree(child)
+        return
     if path.is_dir() and not path.is_symlink():
         for folder, _names, _files in os.walk(path):
             Path(folder).chmod(0o700)

@@ -352,6 +352,17 @@ def test_removal_leaves_nothing(spec: Any, paths: NodePaths, system: FakeSystem,
     assert not host.remove(paths, purge=True, check=False, system=system).changed
 
 
+def test_removal_empties_what_is_a_file_system_of_its_own(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.path.ismount", lambda path: path == paths.var)
+    apply(spec, paths, system, shell)
+
+    assert f"empty {paths.var}" in host.remove(paths, purge=True, check=False, system=system).actions
+    assert list(paths.var.iterdir()) == []
+    assert not host.remove(paths, purge=True, check=False, system=system).changed
+
+
 def test_removal_without_purge_keeps_state_evidence_and_audit(
     spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
 ) -> None:
