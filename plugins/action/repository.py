@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import contextlib
+import importlib
+import io
 import sys
 import typing as t
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
@@ -59,6 +60,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _validation, self._args = self.validate_argument_spec(ARGUMENTS)
         self._actions: list[str] = []
+        self._waiting: dict[str, t.Any] = {}
         args = self._args
         repository = Path(args["path"])
         if not (repository / "config.json").is_file():
@@ -74,21 +76,21 @@ class ActionModule(ActionBase):
                 ]
                 return {"changed": True, "actions": self._actions, "waiting": {}, "releases": []}
             self._init(repository)
+        else:
+            self._look(repository)
         result: dict[str, t.Any] = {}
         if args["tree"]:
             result["root"] = self._build(repository)
         if not self._task.check_mode:
             self._sign(repository)
-        waiting = self._waiting(repository)
-        if args["state"] == "published" and not self._task.check_mode:
-            self._publish(repository, waiting)
-            waiting = self._waiting(repository)
+            if args["state"] == "published":
+                self._publish(repository)
         first_root = repository / "public/metadata/1.root.json"
         return {
             **result,
             "changed": bool(self._actions),
             "actions": self._actions,
-            "waiting": waiting,
+            "waiting": self._waiting,
             "public": str(repository / "public"),
             "trust_root": str(first_root) if first_root.is_file() else None,
             "releases": self._ask(["list", str(repository)]).result["releases"],
@@ -104,7 +106,7 @@ class ActionModule(ActionBase):
                 words += [f"--{role}-key", key]
             if args[f"{role}_threshold"] is not None:
                 words += [f"--{role}-threshold", str(args[f"{role}_threshold"])]
-        self._do([*words, *self._online_passphrase()])
+        self._note(self._do([*words, *self._online_passphrase()]).result["waiting"])
 
     def _make_keys(self) -> None:
         args = self._args
@@ -130,24 +132,30 @@ class ActionModule(ActionBase):
                 words += [f"--{option.replace('_', '-')}", args[option]]
         for channel in args["channels"]:
             words += ["--channel", channel]
-        return str(self._do(words).result["root"])
+        built = self._do(words).result
+        self._note({"releases": built["waiting"]})
+        return str(built["root"])
 
     def _sign(self, repository: Path) -> None:
-        for role, document in self._waiting(repository).items():
-            for holder in self._args["sign_with"]:
-                public = Path(holder["key"]).with_suffix(".pub")
-                name = self._ask(["key", "show", str(public)]).result["holder"]
-                quorums = document["quorums"]
-                if not any(name in quorum["waiting_for"] for quorum in quorums):
+        if not self._waiting:
+            return
+        holders = {self._holder(one["key"]): one for one in self._args["sign_with"]}
+        for role in list(self._waiting):
+            for name, one in holders.items():
+                if not any(name in quorum["waiting_for"] for quorum in self._waiting[role]["quorums"]):
                     continue
-                words = ["sign", str(repository), "--role", role, "--key", holder["key"]]
-                self._do([*words, "--passphrase-file", holder["passphrase_file"]])
+                words = ["sign", str(repository), "--role", role, "--key", one["key"]]
+                signed = self._do([*words, "--passphrase-file", one["passphrase_file"]])
+                self._note({role: signed.result})
 
-    def _publish(self, repository: Path, waiting: Mapping[str, t.Any]) -> None:
+    def _holder(self, key: str) -> str:
+        return str(self._ask(["key", "show", str(Path(key).with_suffix(".pub"))]).result["holder"])
+
+    def _publish(self, repository: Path) -> None:
         short = [
             f"{role} needs {quorum['missing']} more of {', '.join(quorum['waiting_for'])}; "
             f"they sign {document['file']}"
-            for role, document in waiting.items()
+            for role, document in self._waiting.items()
             for quorum in document["quorums"]
             if quorum["missing"] > 0
         ]
@@ -157,18 +165,25 @@ class ActionModule(ActionBase):
         if self._args["mirror_dir"]:
             words += ["--to", self._args["mirror_dir"]]
         self._do([*words, *self._online_passphrase()])
+        self._waiting = {}
 
     def _online_passphrase(self) -> list[str]:
         path = self._args["online_passphrase_file"]
         return ["--passphrase-file", path] if path else []
 
-    def _waiting(self, repository: Path) -> dict[str, t.Any]:
-        found = {}
+    def _look(self, repository: Path) -> None:
+        """Note what an earlier run left waiting for signatures."""
         for role in ROLES:
             answer = self._ask(["sign", str(repository), "--role", role, "--show"], may_fail=True)
-            if answer.ok:
-                found[role] = {key: answer.result[key] for key in ("file", "version", "quorums", "changes")}
-        return found
+            self._note({role: answer.result if answer.ok else None})
+
+    def _note(self, documents: Mapping[str, t.Any]) -> None:
+        """Note what waits for signatures, of what the publisher said last."""
+        for role, document in documents.items():
+            if document:
+                self._waiting[role] = {
+                    key: document[key] for key in ("file", "version", "quorums", "changes")
+                }
 
     def _do(self, words: Sequence[str]) -> _kosctl.Answer:
         answer = self._ask(words)
@@ -176,28 +191,49 @@ class ActionModule(ActionBase):
         return answer
 
     def _ask(self, words: Sequence[str], *, may_fail: bool = False) -> _kosctl.Answer:
-        engine = self._args["engine"] or str(Path(__file__).resolve().parents[2] / "runtime")
-        environment = dict(os.environ)
-        if Path(engine).is_dir():
-            earlier = environment.get("PYTHONPATH")
-            environment["PYTHONPATH"] = f"{engine}{os.pathsep}{earlier}" if earlier else engine
-        done = subprocess.run(
-            [sys.executable, "-m", "kosnode.publish", *map(str, words), "--json"],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-        )
-        if "No module named kosnode" in done.stderr:
-            raise AnsibleActionFail(
-                f"the publisher (Python package kosnode) is not installed for {sys.executable}; install "
-                "it, or name the folder that holds it in engine"
-            )
+        """Ask the publisher in this very process: starting Python for each step would cost more than the step."""
+        publisher = self._publisher()
+        stdout, stderr = io.StringIO(), _Progress(lambda line: self._display.display(f"  {line}"))
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            try:
+                code = int(publisher([*map(str, words), "--json"]))
+            except SystemExit as error:  # words that its parser does not take
+                code = int(error.code or 0)
         try:
-            answer = _kosctl.parse(f"repo {words[0]}", done.returncode, done.stdout, done.stderr)
+            answer = _kosctl.parse(f"repo {words[0]}", code, stdout.getvalue(), stderr.getvalue())
         except _kosctl.AnswerError as error:
             raise AnsibleActionFail(str(error)) from None
         if not answer.ok and not may_fail:
             raise AnsibleActionFail(_kosctl.failure(answer)["msg"])
         return answer
+
+    def _publisher(self) -> Callable[[Sequence[str]], int]:
+        engine = Path(self._args["engine"] or Path(__file__).resolve().parents[2] / "runtime")
+        if engine.is_dir() and str(engine.resolve()) not in sys.path:
+            sys.path.insert(0, str(engine.resolve()))
+        try:
+            found: Callable[[Sequence[str]], int] = importlib.import_module("kosnode.publish.cli").main
+        except ImportError as error:
+            raise AnsibleActionFail(
+                f"the publisher cannot be used by {sys.executable}: {error}. Install the Python package "
+                "kosnode with cryptography and PyYAML there, or name the folder that holds it in engine"
+            ) from None
+        return found
+
+
+class _Progress(io.StringIO):
+    """Shows lines while the publisher works, and keeps them for a failure.
+
+    Args:
+        show: shows a line.
+    """
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__()
+        self._show = show
+
+    def write(self, text: str) -> int:
+        for line in filter(None, text.splitlines()):
+            if not line.startswith("error: "):  # which is in the answer as well
+                self._show(line)
+        return super().write(text)

@@ -13,8 +13,8 @@ version_added: 1.0.0
 description:
   - Collects what tasks of M(kos.fleet.release) said on each node, and which waves a rollout had.
   - A run that found everything as wanted, or only planned, writes nothing.
-  - Writes one JSON file for each other run into C(runs), and C(report.json) and C(index.html) over all runs that
-    are there. The page needs nothing but itself.
+  - Writes one JSON file for each other run into C(runs), and C(report.json) and C(index.html) over all runs
+    that are there. The page needs nothing but itself.
 requirements:
   - enabled in C(callbacks_enabled)
 options:

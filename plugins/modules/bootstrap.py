@@ -172,7 +172,6 @@ arch:
 import hashlib
 import os
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
@@ -260,44 +259,36 @@ def put_in_place(fresh: Path, version: str) -> Path:
     return wanted
 
 
-def ask_host(engine: Path, spec: str, check: bool) -> _kosctl.Answer:
-    """Have the engine make the host so, or say what it would do."""
-    command = [str(engine / "bin/kosctl"), "host", "apply", "--json", *(["--check"] if check else [])]
-    # run_command would log what is handed over on standard input.
-    done = subprocess.run(command, input=spec, capture_output=True, encoding="utf-8", check=False)
-    return _kosctl.parse("host", done.returncode, done.stdout, done.stderr)
+def ask_host(module: AnsibleModule, engine: Path) -> _kosctl.Answer:
+    """Have the engine make the host so, or in check mode say what it would do."""
+    check = ["--check"] if module.check_mode else []
+    command = [str(engine / "bin/kosctl"), "host", "apply", "--json", *check]
+    rc, stdout, stderr = module.run_command(command, data=module.params["prepared"]["spec"])
+    return _kosctl.parse("host", rc, stdout, stderr)
 
 
-def in_temporary_folder(archive: Path, sha256: str, spec: str) -> _kosctl.Answer:
-    """Ask an engine what it would do, without installing it."""
+def in_temporary_folder(module: AnsibleModule) -> _kosctl.Answer:
+    """Ask the engine what it would do, without installing it."""
+    prepared = module.params["prepared"]
     with tempfile.TemporaryDirectory(prefix="kosctl-") as folder:
         engine = Path(folder) / "engine"
         engine.mkdir()
-        unpack(archive, sha256, engine)
-        return ask_host(engine, spec, True)
+        unpack(Path(prepared["archive"]), prepared["sha256"], engine)
+        return ask_host(module, engine)
 
 
-def installed(archive: Path, sha256: str, version: str, spec: str) -> _kosctl.Answer:
-    """Install an engine beside those that are there, and have it make the host so.
-
-    The engine looks at the specification before it gets its place: what is refused leaves nothing behind.
-    """
-    first = not ENGINES.exists()
+def installed(module: AnsibleModule) -> _kosctl.Answer:
+    """Install the engine beside those that are there, and have it make the host so."""
+    prepared = module.params["prepared"]
     ENGINES.mkdir(mode=0o755, parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=".kosctl-", dir=ENGINES))
-    engine = None
     try:
-        unpack(archive, sha256, fresh)
-        told = ask_host(fresh, spec, True)
-        if not told.ok:
-            return told
-        engine = put_in_place(fresh, version)
-    finally:
-        if engine is None:
-            shutil.rmtree(fresh, ignore_errors=True)
-            if first:
-                ENGINES.rmdir()
-    return ask_host(engine, spec, False)
+        unpack(Path(prepared["archive"]), prepared["sha256"], fresh)
+        engine = put_in_place(fresh, prepared["version"])
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    return ask_host(module, engine)
 
 
 def main() -> None:
@@ -306,14 +297,9 @@ def main() -> None:
     prepared = module.params["prepared"]
     if prepared is None:
         module.fail_json(msg="this module runs through its action plugin alone")
-    archive, version = Path(prepared["archive"]), prepared["version"]
-    sha256, spec = prepared["sha256"], prepared["spec"]
     os.umask(0o022)
     try:
-        if module.check_mode:
-            answer = in_temporary_folder(archive, sha256, spec)
-        else:
-            answer = installed(archive, sha256, version, spec)
+        answer = in_temporary_folder(module) if module.check_mode else installed(module)
     except (UnpackError, _kosctl.AnswerError, OSError, tarfile.TarError) as error:
         module.fail_json(msg=f"{error}")
     if not answer.ok:
@@ -321,7 +307,7 @@ def main() -> None:
         failure.pop("failed")
         module.fail_json(**failure)
     result = _kosctl.host_result(answer)
-    result.update(changed=True, actions=[f"unpack kosctl {version}", *answer.actions])
+    result.update(changed=True, actions=[f"unpack kosctl {prepared['version']}", *answer.actions])
     module.exit_json(**result)
 
 
