@@ -191,7 +191,7 @@ class ActionModule(ActionBase):
         return answer
 
     def _ask(self, words: Sequence[str], *, may_fail: bool = False) -> _kosctl.Answer:
-        """Ask the publisher in this very process: starting Python for each step would cost more than the step."""
+        """Ask the publisher in this process: starting Python for each step would cost more than the step."""
         publisher = self._publisher()
         stdout, stderr = io.StringIO(), _Progress(lambda line: self._display.display(f"  {line}"))
         with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
