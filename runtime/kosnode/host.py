@@ -82,7 +82,6 @@ TARGET = """\
 # Everything of kOS that runs on this host; the generator adds the units of the current release.
 [Unit]
 Description=kOS release and the agents of this node
-Documentation=man:kosctl(1)
 
 [Install]
 WantedBy=multi-user.target
@@ -92,7 +91,6 @@ BOOT = """\
 # A boot in the middle of a trial ends it in the last good release. Needs neither Python nor kosctl.
 [Unit]
 Description=End a kOS trial that a reboot interrupted
-Documentation=man:kosctl(1)
 DefaultDependencies=no
 RequiresMountsFor=/var/lib/kos /opt/kos
 After=local-fs.target systemd-tmpfiles-setup.service
@@ -705,11 +703,18 @@ def _engine_files(engine: str, paths: NodePaths, shell: Path, kept: str | None) 
         Link(systemd / "multi-user.target.wants/kos.target", "/etc/systemd/system/kos.target"),
         Link(systemd / "multi-user.target.wants/kos-boot.service", "/etc/systemd/system/kos-boot.service"),
         Link(paths.opt / "current", engine),
+        Directory(_command(paths).parent),
+        Link(_command(paths), "/opt/kos/current/bin/kosctl"),
     ]
     for path in _engine_versions(paths):
         if path.name not in (engine, kept):
             wanted.append(Gone(path))
     return wanted
+
+
+def _command(paths: NodePaths) -> Path:
+    """The command by its name, for a person at the console."""
+    return paths.root / "usr/local/sbin/kosctl"
 
 
 def _unit_files(unit: NodeUnit, paths: NodePaths) -> list[Resource]:
@@ -1075,6 +1080,7 @@ def _all_paths(paths: NodePaths, *, purge: bool) -> list[Path]:
         systemd / "system-generators/kos",
         paths.root / "etc/sudoers.d/kos",
         paths.root / "etc/tmpfiles.d/kos.conf",
+        _command(paths),
         *var,
         *([paths.audit.parent] if purge else []),
         paths.etc,

@@ -59,6 +59,7 @@ def test_a_clean_host_becomes_a_node(
 
     assert result.changed
     assert (paths.opt / "current").readlink() == Path("1.0.0-aaaaaaaa")
+    assert (paths.root / "usr/local/sbin/kosctl").readlink() == Path("/opt/kos/current/bin/kosctl")
     assert paths.fallback.read_text().endswith("# fallback\n")
     assert stat.S_IMODE(paths.fallback.stat().st_mode) == 0o755
     assert json.loads(paths.pinned_root.read_text()) == fleet.metadata()
