@@ -29,9 +29,9 @@ fleet: setup ## make a local fleet and show the whole story on it, from publishi
 	@$(PYTHON) tools/fleet_demo.py --bed local --inventory $(FLEET_INVENTORY)
 
 .PHONY: fleet-down
-fleet-down: setup ## remove the local fleet; its image is kept for the next one
+fleet-down: setup ## remove the local fleet, its keys, repository and reports; the image is kept for the next one
 	@$(BED) down --name local
-	@rm -rf $(FLEET_INVENTORY)
+	@rm -rf $(FLEET_INVENTORY) build/fleet
 
 .PHONY: test
 test: setup ## every check: lint, unit, molecule and fault, one after the other, with a summary

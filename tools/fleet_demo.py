@@ -26,7 +26,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "runtime")]
 
-from bed import Bed  # noqa: E402 - found through the line above
+from bed import Bed, BedError  # noqa: E402 - found through the line above
 from tools.release_tree import make_tree  # noqa: E402 - found through the line above
 
 HOLDERS = ("alice", "bob", "carol")
@@ -148,9 +148,13 @@ class Demo:
         )
         after = {node.name: self.status(node.name)["last"]["trial"] for node in self.nodes[1:]}
         self.expect(all(before[name] == trial for name, trial in after.items()), "no other node was touched")
+        said = self.last_report()
+        evidence = Path(said["evidence"])
         self.expect(
-            any(self.folders.evidence.rglob("*")), f"the evidence is in {self.shown(self.folders.evidence)}"
+            (said["node"], said["outcome"]) == (canary, "reverted-healthy") and "503" in said["reason"],
+            f"the playbook gave the reason: {said['reason'][:70]}…",
         )
+        self.expect((evidence / "outcome.json").is_file(), f"and the evidence: {self.shown(evidence)}")
 
     def cut_link(self) -> None:
         """Cut the link of a node in its trial, and mend it when the node has fallen back."""
@@ -215,6 +219,13 @@ The fleet is up and healthy: zone a runs 1.1.0, zone b runs 1.0.0.
   ask all     .venv/bin/ansible-playbook kos.fleet.status -i {inventory}
   remove      make fleet-down
 """)
+
+    def last_report(self) -> dict[str, Any]:
+        """Return what the newest run's report says of the one node it moved."""
+        newest = json.loads((self.folders.report / "report.json").read_text())["runs"][-1]
+        self.expect(len(newest["trials"]) == 1, "the report tells of one trial", quiet=True)
+        trial: dict[str, Any] = newest["trials"][0]
+        return trial
 
     def write_variables(self) -> None:
         """Write the group variables of the fleet beside the inventory that the bed made."""
@@ -381,6 +392,11 @@ class TrialUnderWay:
             self.process.wait()
         else:
             self.demo.expect(self.process.wait(120) != 0, "the playbook patch ended red")
+            said = self.demo.last_report()
+            self.demo.expect(
+                said["outcome"].startswith("reverted-") and said["reason"].startswith("deadline"),
+                f"it says that {self.node} fell back at the deadline",
+            )
 
 
 def trial_cells(trial: dict[str, Any]) -> tuple[str, ...]:
@@ -432,7 +448,7 @@ def main() -> int:
     demo = Demo(bed, options.inventory.resolve(), Folders(options.folder.resolve()))
     try:
         demo.run()
-    except (DemoError, subprocess.TimeoutExpired) as error:
+    except (DemoError, BedError, subprocess.SubprocessError) as error:
         print(f"\nfleet: FAILED: {error}", file=sys.stderr)
         return 1
     return 0
