@@ -932,7 +932,10 @@ def _validate(
         check_root(spec.trust_root, known=known, now=now, replace=spec.replace_trust_root)
     merged = _merged(spec, paths, record)
     allowed = {SERVICE_ACCOUNT, *(spec.accounts or ())}
+    release_units = _release_units(paths)
     for node_unit in spec.units or ():
+        if node_unit.name in release_units:
+            raise InputError("the release has a unit of that name already", key=f"units.{node_unit.name}")
         user = node_unit.unit.entry.user
         if user not in allowed and system.account(user) is None:
             raise InputError(
@@ -1230,8 +1233,18 @@ def _units(value: Any) -> tuple[NodeUnit, ...] | None:
             raise InputError(
                 f"must be {name}, as the unit is called here; it is {unit.id}", key=f"{key}.unit.id"
             )
+        _check_contents(unit, contents, key)
         found.append(NodeUnit(name, unit, body["unit"], contents))
     return tuple(found)
+
+
+def _check_contents(unit: Unit, contents: dict[str, Any], key: str) -> None:
+    """Refuse a unit that names a program or files of its own which did not come with it."""
+    program = unit.entry.command[0]
+    own = () if program.startswith("/") or program == "python3" else (program,)
+    for path in (*unit.files, *own):
+        if path != "." and not any(f"{inside}/".startswith(f"{path.rstrip('/')}/") for inside in contents):
+            raise InputError(f"{path} is not among the files that came with it", key=f"{key}.files")
 
 
 def _content(inside: str, value: Any, key: str) -> tuple[bytes, int]:

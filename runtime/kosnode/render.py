@@ -153,7 +153,7 @@ def files_hash(entries: Iterable[Mapping[str, Any]]) -> FilesHash:
         chosen: dict[str, Mapping[str, Any]] = {}
         for path in paths:
             found = [e for e in known if path in (".", e["path"]) or e["path"].startswith(f"{path}/")]
-            if not found:
+            if not found and path != ".":
                 raise InputError(f"{path} is not among the files", key=path)
             chosen.update({entry["path"]: entry for entry in found})
         return hashlib.sha3_256(files.canonical([chosen[path] for path in sorted(chosen)])).hexdigest()

@@ -13,6 +13,7 @@ from tuf.api.metadata import Metadata, Targets
 
 from kosnode import host
 from kosnode.errors import BusyError, InputError, KosError, RefusedError, TrustError
+from kosnode.files import canonical
 from kosnode.paths import NodePaths
 
 UNIT = {"id": "heart", "version": "1.0.0", "tier": 2, "entry": {"command": ["bin/heart"]}}
@@ -136,9 +137,11 @@ def test_sudoers_that_visudo_refuses_are_never_put_in_place(
         ({"units": {"heart": {"unit": {**UNIT, "id": "lung"}}}}, "units.heart.unit.id"),
         ({"units": {"heart": {**HEART, "files": {"../../x": {"text": "x"}}}}}, "units.heart.files.../../x"),
         (
-            {"units": {"heart": {"unit": {**UNIT, "entry": {"command": ["x"], "user": "nobody-here"}}}}},
+            {"units": {"heart": {"unit": {**UNIT, "entry": {"command": ["/x"], "user": "nobody-here"}}}}},
             "units.heart.entry.user",
         ),
+        ({"units": {"heart": {**HEART, "files": {}}}}, "units.heart.files"),
+        ({"units": {"heart": {**HEART, "unit": {**UNIT, "files": ["lib"]}}}}, "units.heart.files"),
     ],
 )
 def test_a_bad_spec_is_refused_by_its_key_before_anything_is_touched(
@@ -151,6 +154,31 @@ def test_a_bad_spec_is_refused_by_its_key_before_anything_is_touched(
 
     assert refused.value.key == key
     assert everything(paths) == before
+
+
+def test_a_unit_that_the_release_has_already_is_refused_before_anything_is_touched(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    apply(spec, paths, system, shell)
+    release = paths.slot("r" * 64)
+    release.mkdir(parents=True)
+    (release / "units.json").write_bytes(canonical({"units": {"heart": {}}}))
+    paths.current.symlink_to(f"releases/{release.name}")
+    before = everything(paths)
+
+    with pytest.raises(InputError, match="has a unit of that name already") as refused:
+        apply({"format": 1, "units": {"heart": HEART}}, paths, system, shell)
+
+    assert refused.value.key == "units.heart"
+    assert everything(paths) == before
+
+
+def test_a_unit_without_files_of_its_own_is_taken(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    heart = {"unit": {**UNIT, "entry": {"command": ["/usr/bin/sleep", "infinity"]}}}
+    apply({**spec, "units": {"heart": heart}}, paths, system, shell)
+    assert (paths.node_units / "units/kos-heart.service").is_file()
 
 
 def test_a_layer_that_sets_a_locked_key_is_refused_by_name(
