@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,6 +40,7 @@ class Node:
     Args:
         line: release line of the node.
         policy: times of trials.
+        locks: which file locked a dotted key of the configuration, so that no caller may set it otherwise.
         session: finds the caller's session.
         progress: takes one line for people.
     """
@@ -55,6 +56,7 @@ class Node:
     session: Callable[[], boot.Session] = boot.session
     host: Callable[[], admission.Host] = admission.host_facts
     progress: Callable[[str], None] = lambda line: None
+    locks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def journal(self) -> Journal:

@@ -133,15 +133,12 @@ def begin(
         The trial with its token, which is kept nowhere; or that the release is current already.
 
     Raises:
-        RefusedError: by policy; BusyError: another command or a trial; NotFoundError: not staged;
-        DamagedError: the slot differs from its manifest; DiskError: no room for the copy of the state.
+        RefusedError: by policy, or a time differs from one that is locked; BusyError: another command or a
+            trial; NotFoundError: not staged; DamagedError: the slot differs from its manifest;
+            DiskError: no room for the copy of the state.
         RevertedError, RevertedUnhealthyError: the switch failed and was taken back.
     """
-    policy = replace(
-        node.policy,
-        bake_s=node.policy.bake_s if bake_s is None else bake_s,
-        deadline_s=node.policy.deadline_s if deadline_s is None else deadline_s,
-    )
+    policy = _policy(node, bake_s, deadline_s)
     check_trial_times(policy, verb, "deadline_s")
     trial: Trial | None = None
     with changing(node, verb) as lock:
@@ -259,6 +256,23 @@ class _Step:
     unit: str
     argv: tuple[str, ...]
     root: str
+
+
+def _policy(node: Node, bake_s: int | None, deadline_s: int | None) -> Policy:
+    """Return the node's policy with the times that the caller asks for; a locked one stays as it is (S03)."""
+    known = node.policy
+    for name, set_to, seconds in (
+        ("policy.bake_s", known.bake_s, bake_s),
+        ("policy.deadline_s", known.deadline_s, deadline_s),
+    ):
+        locker = node.locks.get(name) or node.locks.get("policy")
+        if locker is not None and seconds not in (None, set_to):
+            raise RefusedError(f"{name} is locked at {set_to} by {locker}; {seconds} was asked for", key=name)
+    return replace(
+        known,
+        bake_s=known.bake_s if bake_s is None else bake_s,
+        deadline_s=known.deadline_s if deadline_s is None else deadline_s,
+    )
 
 
 def _migrations(current: Release | None, wanted: Release) -> list[_Step]:

@@ -6,7 +6,7 @@ import argparse
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,7 @@ class Context:
 
     @cached_property
     def node(self) -> Node:
-        return self._node(self.config.release, self.config.policy)
+        return replace(self._node(self.config.release, self.config.policy), locks=self.config.locks)
 
     @cached_property
     def any_node(self) -> Node:

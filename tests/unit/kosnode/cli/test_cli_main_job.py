@@ -88,6 +88,21 @@ def test_a_downgrade_is_refused_before_anything_is_fetched(bed: CliNode) -> None
     assert bed.kosctl("stage", "1.0.0", "--allow-downgrade")["ok"]
 
 
+def test_the_operator_cannot_ask_for_other_times_than_those_that_are_locked(bed: CliNode) -> None:
+    """S03: a lock in conf.d holds for requests as it does for later layers."""
+    bed.publish("1.0.0")
+    bed.install("1.0.0")
+    bed.publish("1.1.0")
+    bed.operate("stage", release="1.1.0")
+    bed.paths.conf_d.mkdir(parents=True)
+    layer = {"layer": "organisation", "values": {"policy": {"bake_s": 4}}, "locked": ["policy.bake_s"]}
+    (bed.paths.conf_d / "10-site.json").write_text(json.dumps(layer))
+    for verb in ("activate", "rollback"):
+        refused = bed.operate(verb, release="1.1.0", bake_s=0)
+        assert (refused["exit"], refused["error"]["key"]) == (3, "policy.bake_s")
+    assert bed.operate("activate", release="1.1.0", deadline_s=90)["result"]["bake_s"] == 4
+
+
 def test_a_reverted_trial_is_told_with_its_evidence_and_exit_code(bed: CliNode) -> None:
     bed.publish("1.0.0")
     bad = bed.publish("1.1.0")
