@@ -11,6 +11,8 @@ from .errors import KosError
 
 # systemd's way to say that a time or a counter is not there.
 NOT_SET = 2**64 - 1
+# Properties of the service; `systemd-run` gives those of a timer with an option of their own.
+_UNTIL_IT_SUCCEEDS = ("Restart=on-failure", "RestartSec=5", "StartLimitIntervalSec=0")
 DOWNTIME_PROPERTIES = (
     "ActiveExitTimestampMonotonic",
     "InactiveEnterTimestampMonotonic",
@@ -61,7 +63,7 @@ class Systemd(Protocol):
         """Say whether a unit is active, reloading or activating."""
 
     def run_transient_timer(self, name: str, seconds: int, argv: Sequence[str]) -> None:
-        """Run a command once after so many seconds, as NAME.timer and NAME.service; replaces an old one."""
+        """Run a command after so many seconds, again until it succeeds; NAME.timer and NAME.service."""
 
     def run_transient_service(self, name: str, argv: Sequence[str]) -> None:
         """Run a command as NAME.service without waiting for its end."""
@@ -129,7 +131,8 @@ class RealSystemd:
     def run_transient_timer(self, name: str, seconds: int, argv: Sequence[str]) -> None:
         self._forget(f"{name}.timer", f"{name}.service")
         run = ["systemd-run", "--quiet", "--collect", f"--unit={name}", f"--on-active={seconds}s"]
-        self._run([*run, "--timer-property=AccuracySec=100ms", "--", *argv])
+        again = [f"--property={setting}" for setting in _UNTIL_IT_SUCCEEDS]
+        self._run([*run, *again, "--timer-property=AccuracySec=100ms", "--", *argv])
 
     def run_transient_service(self, name: str, argv: Sequence[str]) -> None:
         self._forget(f"{name}.service")

@@ -44,7 +44,11 @@ def watch(node: Node, trial_id: str) -> str:
             return "over"
         verdict = bake.feed(now, report.healthy, report.reason, report.restarted)
         samples = [*samples, _sample(node, report, now)][-SAMPLES:]
-        _write_health(node, trial_id, now, report, verdict, samples)
+        try:
+            _write_health(node, trial_id, now, report, verdict, samples)
+        except OSError as error:
+            # A release that fills the disk is judged all the same.
+            node.progress(f"cannot write {node.paths.trial_health}: {error.strerror}")
         if verdict.state == "unhealthy":
             node.progress(f"trial {trial_id} is unhealthy: {verdict.reason}")
             deadman.become_fallback(node.paths, "health", detail=verdict.reason, trial=trial_id)

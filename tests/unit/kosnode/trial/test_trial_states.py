@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +106,24 @@ def test_a_dead_man_that_cannot_be_armed_stops_the_switch(bed: TrialNode) -> Non
     with pytest.raises(Exception, match=r"dead-man cannot be armed: .*fallback is missing"):
         begin(bed, root)
     assert bed.current is None
+
+
+def test_a_timer_that_was_made_and_does_not_run_stops_the_switch(
+    bed: TrialNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = bed.stage("1.0.0")
+    monkeypatch.setattr(bed.systemd, "run_transient_timer", lambda name, seconds, argv: None)
+    with pytest.raises(Exception, match="does not run"):
+        begin(bed, root)
+    assert bed.current is None
+
+
+def test_the_way_back_lies_ready_before_the_switch(bed: TrialNode) -> None:
+    """On a full disk `fallback` can rename what is there, and make nothing new."""
+    old = bed.stage("1.0.0")
+    install(bed, old)
+    begin(bed, bed.stage("1.1.0"))
+    assert (bed.paths.var / ".fallback/current").readlink() == Path(f"releases/{old}")
 
 
 def test_the_timer_runs_the_installed_fallback_for_this_trial_alone(bed: TrialNode) -> None:
@@ -676,3 +695,44 @@ def test_bytes_fetched_are_told_to_the_end(bed: TrialNode) -> None:
 def test_no_node_is_needed_to_see_that_policy_counts(bed: TrialNode) -> None:
     node = replace(bed.node, policy=replace(bed.node.policy, bake_s=7))
     assert trial.begin(node, bed.stage("1.0.0"), WISH).bake_s == 7
+
+
+@pytest.mark.parametrize("lock", ["policy", "policy.bake_s"])
+def test_a_locked_time_cannot_be_asked_for_otherwise(bed: TrialNode, lock: str) -> None:
+    """S03: what the site locked holds for whoever may switch."""
+    root = bed.stage("1.0.0")
+    locked = replace(bed.node, locks={lock: "/etc/kos/conf.d/10-site.json"})
+    with pytest.raises(RefusedError, match=r"policy\.bake_s is locked at 4 by .*10-site\.json") as refused:
+        trial.begin(locked, root, WISH, bake_s=0)
+    assert refused.value.key == "policy.bake_s"
+    assert bed.current is None
+    with pytest.raises(RefusedError) if lock == "policy" else contextlib.nullcontext():
+        trial.begin(locked, root, WISH, bake_s=4, deadline_s=90)
+
+
+def test_a_locked_time_may_be_asked_for_as_it_is(bed: TrialNode) -> None:
+    locked = replace(bed.node, locks={"policy.bake_s": "10-site.json", "policy.deadline_s": "10-site.json"})
+    assert trial.begin(locked, bed.stage("1.0.0"), WISH, bake_s=4, deadline_s=60).bake_s == 4
+
+
+def test_a_release_that_fills_the_disk_is_found_unhealthy_all_the_same(
+    bed: TrialNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(bed, bed.stage("1.0.0"))
+    activation = begin(bed, bed.stage("1.1.0"))
+    assert activation.trial is not None
+    ends: list[str] = []
+
+    def note(*arguments: object, **options: object) -> None:
+        ends.append(str(arguments[1]))
+        sys.exit(0)
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(deadman, "become_fallback", note)
+    monkeypatch.setattr(watch, "_write_health", full)
+    bed.systemd.down.add("kos-a.service")
+    with pytest.raises(SystemExit):
+        watch.watch(bed.node, activation.trial)
+    assert ends == ["health"]

@@ -132,13 +132,16 @@ def test_a_timer_replaces_what_is_left_of_an_earlier_one(bench: Bench) -> None:
         + block.format("kos-deadman.service", "loaded", "failed")
     )
 
-    RealSystemd().run_transient_timer("kos-deadman", 180, ["/opt/kos/fallback", "--reason", "deadline"])
+    argv = ["/opt/kos/fallback", "--reason", "deadline"]
+    RealSystemd().run_transient_timer("kos-deadman", 180, argv)
 
+    # A fallback that fails says "run me again": its service, not its timer, is restarted until it succeeds.
+    again = ["--property=Restart=on-failure", "--property=RestartSec=5", "--property=StartLimitIntervalSec=0"]
     run = ["systemd-run", "--quiet", "--collect", "--unit=kos-deadman", "--on-active=180s"]
     assert bench.calls() == [
         ["systemctl", "stop", "--", "kos-deadman.timer", "kos-deadman.service"],
         ["systemctl", "reset-failed", "--", "kos-deadman.service"],
-        [*run, "--timer-property=AccuracySec=100ms", "--", "/opt/kos/fallback", "--reason", "deadline"],
+        [*run, *again, "--timer-property=AccuracySec=100ms", "--", *argv],
     ]
 
 
