@@ -98,11 +98,14 @@ Before=kos.target
 ConditionPathExists=|/var/lib/kos/trial
 ConditionPathExists=|/var/lib/kos/trial.confirmed
 ConditionPathExists=|/var/lib/kos/outcome
+StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
 ExecStart=/opt/kos/fallback --reason reboot
 TimeoutStartSec=300
+Restart=on-failure
+RestartSec=5
 
 [Install]
 WantedBy=multi-user.target
@@ -656,7 +659,8 @@ def resources(spec: Spec, paths: NodePaths, *, shell: Path, kept_engine: str | N
 def _accounts_and_folders(paths: NodePaths) -> list[Resource]:
     service = Owned("root", SERVICE_ACCOUNT, 0o750)
     private = Owned(mode=0o700)
-    operator = Owned(OPERATOR_ACCOUNT, OPERATOR_ACCOUNT, 0o700)
+    # The operator owns neither its home nor .ssh: who may write a folder may put another .ssh into it.
+    operator = Owned("root", OPERATOR_ACCOUNT, 0o750)
     home = paths.root / OPERATOR_HOME
     return [
         User(SERVICE_ACCOUNT, "/var/lib/kos", NOLOGIN, "kOS services"),
@@ -670,7 +674,9 @@ def _accounts_and_folders(paths: NodePaths) -> list[Resource]:
         ),
         Directory(paths.audit.parent, Owned(mode=0o750)),
         Directory(home, operator),
-        Directory(home / ".ssh", Owned("root", OPERATOR_ACCOUNT, 0o750)),
+        Directory(home / ".ssh", operator),
+        # Ansible keeps what it copies to a host below this one.
+        Directory(home / ".ansible", Owned(OPERATOR_ACCOUNT, OPERATOR_ACCOUNT, 0o700)),
         File(paths.root / "etc/tmpfiles.d/kos.conf", TMPFILES.encode()),
     ]
 

@@ -23,6 +23,8 @@ MODES = {
     "/var/lib/kos/evidence": ("root", "root", 0o700),
     "/var/lib/kos/fetch": ("root", "root", 0o700),
     "/var/lib/kos/trust": ("root", "root", 0o700),
+    "/var/lib/kosops": ("root", "kosops", 0o750),
+    "/var/lib/kosops/.ansible": ("kosops", "kosops", 0o700),
     "/var/lib/kosops/.ssh/authorized_keys": ("root", "kosops", 0o640),
     "/var/log/kos": ("root", "root", 0o750),
     "/run/kos": ("root", "root", 0o755),
@@ -145,6 +147,7 @@ def test_the_operator_is_let_in_and_answered(reach: lane.Reach, name: str) -> No
         "cat /var/log/kos/audit.jsonl",
         "touch /etc/kos/trust/root.json",
         "touch /var/lib/kosops/.ssh/authorized_keys",
+        "mv /var/lib/kosops/.ssh /var/lib/kosops/old",
         "systemctl stop kos.target",
     ],
 )

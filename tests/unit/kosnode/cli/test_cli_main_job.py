@@ -98,7 +98,7 @@ def test_the_operator_cannot_ask_for_other_times_than_those_that_are_locked(bed:
     layer = {"layer": "organisation", "values": {"policy": {"bake_s": 4}}, "locked": ["policy.bake_s"]}
     (bed.paths.conf_d / "10-site.json").write_text(json.dumps(layer))
     for verb in ("activate", "rollback"):
-        refused = bed.operate(verb, release="1.1.0", bake_s=0)
+        refused = bed.operate(verb, release="1.1.0", bake_s=1)
         assert (refused["exit"], refused["error"]["key"]) == (3, "policy.bake_s")
     assert bed.operate("activate", release="1.1.0", deadline_s=90)["result"]["bake_s"] == 4
 

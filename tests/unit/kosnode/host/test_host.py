@@ -113,6 +113,30 @@ def test_the_operator_may_run_one_command_and_cannot_read_what_root_keeps(
     assert stat.S_IMODE(paths.evidence.stat().st_mode) == 0o700
 
 
+def test_the_operator_cannot_put_other_keys_in_place_of_its_own(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    apply(spec, paths, system, shell)
+    operator = system.account("kosops")
+    assert operator is not None
+    home = paths.root / "var/lib/kosops"
+    for path, mode in {home: 0o750, home / ".ssh": 0o750, home / ".ssh/authorized_keys": 0o640}.items():
+        assert (system.owner(path)[0], stat.S_IMODE(path.stat().st_mode)) == (0, mode)
+    # Ansible needs one place that it may write.
+    assert system.owner(home / ".ansible")[0] == operator.uid
+    assert stat.S_IMODE((home / ".ansible").stat().st_mode) == 0o700
+
+
+def test_a_boot_tries_a_revert_again_until_it_succeeds(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    apply(spec, paths, system, shell)
+    lines = (paths.root / "etc/systemd/system/kos-boot.service").read_text().splitlines()
+    unit, service = lines.index("[Unit]"), lines.index("[Service]")
+    assert unit < lines.index("StartLimitIntervalSec=0") < service
+    assert service < lines.index("Restart=on-failure") < lines.index("RestartSec=5")
+
+
 def test_sudoers_that_visudo_refuses_are_never_put_in_place(
     spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
 ) -> None:
