@@ -20,6 +20,8 @@ _SYSTEMCTL = """#!/bin/sh
 printf '%s\\n' "${0##*/} $*" >>"$FAKE_LOG"
 case " $FAKE_FAIL " in *" $1 "*) exit 1 ;; esac
 case " $FAKE_HANG " in *" $1 "*) exec sleep 1000 ;; esac
+# Like the real one: 3 where none of the units is active.
+[ "$1" != is-active ] || [ -n "$FAKE_ACTIVE" ] || exit 3
 exit 0
 """
 
@@ -69,7 +71,7 @@ class FallbackNode:
     @property
     def env(self) -> dict[str, str]:
         path = str(self.bin) if self.shell == "busybox" else f"{self.bin}:/usr/bin:/bin"
-        log = {"FAKE_LOG": str(self.root / "calls"), "FAKE_FAIL": "", "FAKE_HANG": ""}
+        log = {"FAKE_LOG": str(self.root / "calls"), "FAKE_FAIL": "", "FAKE_HANG": "", "FAKE_ACTIVE": ""}
         return {"KOS_ROOT": str(self.root), "PATH": path, **log, **self.extra}
 
     def argv(self, reason: str, *more: str) -> list[str]:

@@ -112,6 +112,28 @@ def test_a_boot_ends_the_trial_of_the_boot_before_and_waits_for_no_unit(node: Fa
     assert not any(call.startswith(("systemctl restart", "systemctl stop")) for call in node.calls)
 
 
+def test_a_boot_that_is_made_up_for_later_stops_what_runs_before_its_state_is_moved(
+    node: FallbackNode,
+) -> None:
+    """kos-boot.service may fail and be tried again, or kosctl may find the trial, when units run already."""
+    node.extra["FAKE_ACTIVE"] = "yes"
+    node.write_trial(boot="11111111-1111-1111-1111-111111111111:5", migrates=("db",))
+    node.write_state("db", "migrated", before="original")
+    assert node.fall_back("reboot").returncode == 0
+    assert node.current == f"releases/{GOOD}"
+    assert node.state("db") == "original"
+    reload = node.calls.index("systemctl daemon-reload")
+    assert "systemctl stop kos-new.service kos-db.service" in node.calls[:reload]
+    # Their start may be ordered after this very boot unit, so it is not waited for.
+    assert "systemctl --no-block restart kos-a.service kos-db.service" in node.calls[reload:]
+
+
+def test_units_that_run_are_stopped_even_where_the_target_is_not_reached(node: FallbackNode) -> None:
+    node.write_trial(boot="11111111-1111-1111-1111-111111111111:5")
+    node.fall_back("reboot")
+    assert "systemctl is-active --quiet kos.target kos-a.service kos-db.service kos-new.service" in node.calls
+
+
 def test_a_systemd_that_fails_everything_is_written_down_and_stops_nothing(node: FallbackNode) -> None:
     node.extra["FAKE_FAIL"] = "stop daemon-reload restart reset-failed kill"
     node.write_trial()
