@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.utils.version import SemanticVersion
 
 from ansible_collections.kos.fleet.plugins.module_utils import _kosctl
 from ansible_collections.kos.fleet.plugins.plugin_utils import _evidence, _trial
@@ -54,6 +55,10 @@ class ActionModule(NodeAction):
             standing = self._standing()
             if standing is not None:
                 return standing
+        elif args["state"] == "confirmed" and args["release"] == "previous":
+            back = self._back_already()
+            if back is not None:
+                return back
         if self._task.check_mode:
             return self._plan()
         return self._staged() if args["state"] == "staged" else self._confirmed()
@@ -78,9 +83,30 @@ class ActionModule(NodeAction):
             return {"changed": False, "outcome": "present", "actions": [], **self._named(status["current"])}
         return None
 
+    def _back_already(self) -> dict[str, t.Any] | None:
+        """The result for a node that was taken back already: `previous` never leads forward again."""
+        answer = self.ask("status")
+        status = answer.result
+        current, previous = status.get("current") or {}, status.get("previous") or {}
+        if not answer.ok or status.get("trial") or not _is_older(current, previous):
+            return None
+        message = (
+            f"already rolled back to {current['version']} from {previous['version']}; "
+            "name a version to go elsewhere"
+        )
+        return {
+            "changed": False,
+            "outcome": "present",
+            "actions": [],
+            "msg": message,
+            **self._named(current),
+        }
+
     def _absent(self) -> dict[str, t.Any]:
         if self._task.check_mode:
             answer = self.ask("status")
+            if not answer.ok:
+                return as_result(answer)
             slots = answer.result.get("slots") or []
             wanted = self._args["release"]
             found = [slot for slot in slots if wanted in (slot.get("root"), slot.get("version"))]
@@ -266,6 +292,13 @@ def _line(release: Mapping[str, t.Any] | None) -> str:
     if not release:
         return "no release"
     return f"{release.get('name')} {release.get('version')} ({str(release.get('root'))[:12]})"
+
+
+def _is_older(release: Mapping[str, t.Any], other: Mapping[str, t.Any]) -> bool:
+    """Whether a release of the same line came before the other, by the precedence of SemVer 2.0.0."""
+    if not release or not other or release.get("name") != other.get("name"):
+        return False
+    return SemanticVersion(str(release["version"])) < SemanticVersion(str(other["version"]))
 
 
 def _total(staged: Mapping[str, t.Any]) -> int | None:

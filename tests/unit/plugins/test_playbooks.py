@@ -200,6 +200,24 @@ def test_one_zone_is_rolled_back_and_the_other_left(fleet: Fleet) -> None:
     assert fleet.releases == ["1.1.0", "1.1.0", "1.0.0", "1.0.0"]
 
 
+def test_a_rollback_run_twice_does_not_lead_forward_again(fleet: Fleet) -> None:
+    """One that stopped halfway is finished by the same command."""
+    for node in NODES:
+        fleet.tell(node, current="1.1.0", previous="1.0.0")
+    fleet.tell("n3", current="1.1.0", previous="1.0.0", unhealthy=True)
+    assert fleet.play("rollback", bake=0, batch=1, timeout=0).returncode != 0
+    assert fleet.releases == ["1.0.0", "1.0.0", "1.1.0", "1.1.0"]
+    fleet.tell("n3", current="1.1.0", previous="1.0.0")
+
+    assert fleet.play("rollback", bake=0, batch=1).returncode == 0
+    assert fleet.releases == ["1.0.0"] * 4
+    (fleet.folder / "log").unlink()
+    again = fleet.play("rollback", bake=0)
+    assert again.returncode == 0, again.stdout
+    assert fleet.releases == ["1.0.0"] * 4
+    assert fleet.asked("activate") == fleet.asked("stage") == []
+
+
 def test_a_limit_is_a_rollout_of_its_own(fleet: Fleet) -> None:
     """D06."""
     assert fleet.patch("--limit", "n3", release="1.1.0").returncode == 0
@@ -241,3 +259,31 @@ def test_the_status_of_a_fleet_is_a_table_and_a_silent_node_makes_it_red(fleet: 
     assert done.returncode != 0
     assert "UNREACHABLE" in done.stdout
     assert "n2 gave no answer" in done.stdout
+
+
+WORD = "Name the fleet to say that you mean it"
+
+
+@pytest.mark.parametrize(
+    ("of_the_nodes", "word"), [({}, ""), ({}, "demo"), ({"bootstrap_fleet": "demo"}, "")]
+)
+def test_nothing_is_removed_without_the_word(fleet: Fleet, of_the_nodes: dict[str, str], word: str) -> None:
+    """Neither where the inventory does not name the fleet, nor from a mirror that is no node."""
+    fleet.inventory["all"]["children"]["nodes"]["vars"] = of_the_nodes
+    fleet.inventory["all"]["children"]["mirrors"] = {"hosts": {"m1": None}}
+    fleet.tell("m1")
+    for words in ([], ["--limit", "m1"]):
+        done = fleet.play("remove", *words, fleet=word)
+        assert done.returncode != 0
+        assert WORD in " ".join(done.stdout.split())
+        assert not (fleet.folder / "log").exists()
+
+
+def test_the_word_removes_a_mirror_that_does_not_know_the_fleet(fleet: Fleet) -> None:
+    fleet.inventory["all"]["children"]["nodes"]["vars"] = {"bootstrap_fleet": "demo"}
+    fleet.inventory["all"]["children"]["mirrors"] = {"hosts": {"m1": None}}
+    fleet.tell("m1")
+    done = fleet.play("remove", "--tags", "nothing", fleet="demo")
+    assert done.returncode == 0, done.stdout
+    assert "m1" in done.stdout
+    assert fleet.play("remove", "--tags", "nothing", fleet="other").returncode != 0

@@ -223,3 +223,31 @@ def test_a_negative_time_is_refused_by_name_before_anything_is_asked(key: str) -
 def test_a_misspelt_option_is_refused_by_name() -> None:
     with pytest.raises(AnsibleActionFail, match="relaese"):
         Node().run(module, {"relaese": "1.1.0"})
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_previous_does_not_lead_forward_on_a_node_that_was_rolled_back(check: bool) -> None:
+    status = answer(result={**OLD, "previous": release("1.1.0")}, changed=False)
+    node = Node(status=status)
+    result = node.run(module, {"release": "previous", "allow_downgrade": True}, check=check)
+    assert node.verbs == ["status"]
+    assert (result["changed"], result["outcome"], result["release"]) == (False, "present", "1.0.0")
+    assert "already rolled back to 1.0.0 from 1.1.0; name a version to go elsewhere" in result["msg"]
+
+
+def test_previous_of_a_prerelease_is_known_by_precedence_not_by_letters() -> None:
+    def named(version: str) -> dict[str, str]:
+        return {"name": "kos", "version": version}
+
+    assert module._is_older(named("1.9.0"), named("1.10.0"))
+    assert module._is_older(named("1.1.0-rc.1"), named("1.1.0"))
+    assert not module._is_older(named("1.1.0"), named("1.0.0"))
+    assert not module._is_older(named("1.0.0"), {})
+    assert not module._is_older(named("1.0.0"), {"name": "other", "version": "2.0.0"})
+
+
+def test_check_mode_of_a_removal_does_not_hide_that_the_node_could_not_say() -> None:
+    node = Node(status=answer(1, message="journal is damaged"))
+    result = node.run(module, {"state": "absent", "release": "1.0.0"}, check=True)
+    assert result["failed"]
+    assert "journal is damaged" in result["msg"]

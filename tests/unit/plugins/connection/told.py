@@ -85,9 +85,11 @@ class Node:
 
     def _shown(self) -> dict[str, Any]:
         current, trial = self.state["current"], self.state.get("trial")
+        previous = self.state.get("previous")
         shown = {"id": "t1", "baked": True, "health": "healthy", "bake_left_s": 0, "version": trial}
         return {
             **{"state": "TRIAL" if trial else "CONFIRMED", "trial": shown if trial else None},
+            **{"previous": release(previous) if previous else None},
             **{"current": release(current), "last": self.state.get("last"), "lease": self.state.get("lease")},
         }
 
