@@ -6,10 +6,11 @@ import json
 import re
 
 import pytest
+import yaml
 from testinfra.host import Host
 
 from bed import Bed
-from verify import lane, record, snapshot
+from verify import lane, plays, record, snapshot
 from verify import node as kos
 
 SERVICES = {"kos-heartbeat.service", "kos-kosd.service", "kos-scribe.service"}
@@ -40,7 +41,6 @@ def test_services_run_from_the_slot_by_the_generator(node: Host) -> None:
     assert set(kos.units(node)) >= SERVICES
     path = node.check_output("systemctl show --property FragmentPath --value kos-kosd.service")
     assert path.startswith("/run/systemd/generator")
-    assert kos.ask(node, "verify") is not None
     assert node.run(f"{kos.KOSCTL} verify --json").rc == 0
 
 
@@ -84,8 +84,30 @@ def test_the_nodes_own_agent_runs_and_is_observed(node: Host) -> None:
     """S15."""
     assert node.file("/var/lib/kos/state/scribe/written").exists
     assert "scribe" in node.check_output("curl --silent http://127.0.0.1:8000/v1/units")
-    names = {one["unit"] for one in kos.ask(node, "health")["units"]}
+    names = {one["unit"] for one in kos.ask(node, "health")["checks"]}
     assert names >= {"kosd", "heartbeat", "sysinfo", "scribe"}
+
+
+def test_another_agent_touches_no_other(reach: lane.Reach) -> None:
+    """S15."""
+    before = kos.invocations(reach("node1"))
+    agent = {
+        **{"id": "second", "version": "1.0.0", "tier": 3},
+        "entry": {"command": ["/usr/bin/sleep", "infinity"]},
+    }
+    scribe = yaml.safe_load((lane.SCENARIOS / "runtime/converge.yml").read_text())[0]["vars"]["runtime_units"]
+    folder = lane.SCENARIOS / "runtime"
+    scribe[0]["unit"] = str(folder / scribe[0]["unit"])
+    scribe[0]["files"][0]["src"] = str(folder / "files/scribe/scribe")
+    added = plays.run(
+        folder / "converge.yml",
+        limit="node1",
+        variables={"runtime_units": [*scribe, {"name": "second", "unit": agent}]},
+    )
+    assert added.rc == 0, added.text
+    after = kos.invocations(reach("node1"))
+    assert after.pop("kos-second.service")
+    assert after == before
 
 
 def test_two_hosts_of_the_same_inputs_have_equal_manifests(reach: lane.Reach) -> None:
