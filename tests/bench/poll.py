@@ -17,7 +17,7 @@ import tempfile
 import time
 from typing import Any
 
-EVERY_S = 0.005
+EVERY_S = 0.01
 
 
 def ask() -> str:
