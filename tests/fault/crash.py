@@ -15,17 +15,19 @@ CALLS = (
     "?rename,?renameat,renameat2,?link,linkat,?unlink,unlinkat,?rmdir,?symlink,symlinkat,?mkdir,mkdirat,"
     "fsync,fdatasync,ftruncate,pwrite64,flock,?chmod,fchmod,fchmodat,fchown,?vfork,?fork,clone,?clone3"
 )
-_STRACE = ("strace", "--follow-forks", "--seccomp-bpf", "-qq", "-e", f"trace={CALLS}")
+# Without --seccomp-bpf, which is faster and injects no signals.
+STRACE = ("strace", "--follow-forks", "-qq", "-e", f"trace={CALLS}")
 _LINE = re.compile(r"(\d+) +(\w+)\((.*)")
 _JOURNAL = "/var/lib/kos/journal/journal.jsonl>"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A call at which kosctl can be killed: its number among those of its thread, and what it is."""
+    """A call at which kosctl can be killed: its number among those of its thread, its name and arguments."""
 
     number: int
     call: str
+    about: str = ""
 
     def __str__(self) -> str:
         return f"call {self.number} ({self.call})"
@@ -52,7 +54,7 @@ class Course:
 def course(node: FaultNode, words: Sequence[str], stdin: bytes | None = None) -> Course:
     """Run kosctl undisturbed and return its course; it has to succeed."""
     trace = "/root/trace"
-    answer = node.kosctl(*words, before=(*_STRACE, "--decode-fds", "-o", trace), stdin=stdin)
+    answer = node.kosctl(*words, before=(*STRACE, "--decode-fds", "-o", trace), stdin=stdin)
     assert answer.exit == 0, answer
     calls: dict[str, list[tuple[str, str]]] = {}
     for line in node.run("cat", trace, check=True).stdout.splitlines():
@@ -63,15 +65,19 @@ def course(node: FaultNode, words: Sequence[str], stdin: bytes | None = None) ->
     main = next(iter(calls.values()))
     states = tuple(
         # The next call is the first that does not happen.
-        Place(number + 1, main[number][0] if number < len(main) else "the end")
+        Place(number + 1, *(main[number] if number < len(main) else ("the end", "")))
         for number, (call, arguments) in enumerate(main, 1)
         if call == "fsync" and _JOURNAL in arguments
     )
-    return Course(tuple(Place(number, call) for number, (call, _) in enumerate(longest, 1)), states)
+    return Course(tuple(Place(number, *call) for number, call in enumerate(longest, 1)), states)
+
+
+def injected(signal: str, at: Place) -> list[str]:
+    """Return a strace command that sends a signal to whatever comes to a call, before it happens."""
+    return [*STRACE, "-e", f"inject={CALLS}:signal={signal}:when={at.number}", "-o", "/dev/null"]
 
 
 def kill(node: FaultNode, words: Sequence[str], at: Place, stdin: bytes | None = None) -> bool:
     """Run kosctl and kill it on entry to a call; return whether it came to that call."""
-    inject = f"inject={CALLS}:signal=SIGKILL:when={at.number}"
-    done = node.run(*_STRACE, "-e", inject, "-o", "/dev/null", KOSCTL, *words, "--json", stdin=stdin)
+    done = node.run(*injected("SIGKILL", at), KOSCTL, *words, "--json", stdin=stdin)
     return done.returncode == 137

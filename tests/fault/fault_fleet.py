@@ -180,16 +180,17 @@ class FaultNode:
                 return release.version if set(look.runs) == set(release.units) else None
         return None
 
-    def wait_well(self, since: float) -> tuple[str, float]:
+    def wait_well(self, since: float, left: tuple[str, ...] = ()) -> tuple[str, float]:
         """Wait until the node runs a release well and no trial is left; return its version and the seconds.
 
         Args:
             since: time.monotonic() of what went wrong.
+            left: files of a trial that may stay until kosctl can take them away.
         """
         while True:
             look = self.look()
             version = self.well(look)
-            if version is not None and not look.left:
+            if version is not None and set(look.left) <= set(left):
                 assert not look.refused, f"{self.name} refuses a release that was not unhealthy: {look}"
                 return version, time.monotonic() - since
             assert time.monotonic() - since < PATIENCE_S, f"{self.name} does not get well: {look}"

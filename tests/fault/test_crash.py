@@ -163,9 +163,13 @@ def test_kosctl_is_killed_at_any_call(
 ) -> None:
     case, found = CASES[verb], courses(verb)
     print(f"{verb}: {len(found.places)} places")
-    for place in found.some(chance, case.rounds * ROUNDS):
+    places = found.some(chance, case.rounds * ROUNDS)
+    killed = 0
+    for place in places:
         again = chance.random() < 0.5
-        _kill_and_get_over_it(fleet.nodes[0], verb, place, again, row)
+        killed += _kill_and_get_over_it(fleet.nodes[0], verb, place, again, row)
+    # How often kosctl polls is not always the same, so it may come to its end before the last places.
+    assert killed > len(places) // 2, f"{killed} of {len(places)} runs were killed"
     # Left alone, a damaged slot stays as it is.
     if verb != "scrub":
         fleet.nodes[0].assert_good()
@@ -190,7 +194,8 @@ def _words(case: Case, deadline_s: int) -> list[str]:
 
 def _kill_and_get_over_it(
     node: FaultNode, verb: str, place: Place, again: bool, row: Row, state: str | None = None
-) -> None:
+) -> bool:
+    """Return whether it was killed there."""
     case = CASES[verb]
     where = f"kosctl {verb} killed at {place}, {'run again' if again else 'left alone'}"
     print(where, flush=True)
@@ -207,7 +212,9 @@ def _kill_and_get_over_it(
         expected = (case.again(node, stdin),)
     version, seconds = node.wait_well(killed_at)
     assert version in expected, f"{where}: {version} runs"
-    row.count(seconds)
+    if killed:
+        row.count(seconds)
+    return killed
 
 
 def _assert_nothing_good_is_lost(node: FaultNode, where: str) -> None:
