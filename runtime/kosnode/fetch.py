@@ -344,7 +344,15 @@ def _mirror(url: str, index: int, limits: Limits, ca: Path | None) -> Mirror:
     raise InputError(f"{key} is {url!r}: it must begin with http://, https:// or file:///", key=key)
 
 
-def download(mirror: Mirror, path: str, part: Path, *, limit: int, size: int | None = None) -> int:
+def download(
+    mirror: Mirror,
+    path: str,
+    part: Path,
+    *,
+    limit: int,
+    size: int | None = None,
+    check_room: Callable[[int], None] = lambda size: None,
+) -> int:
     """Bring a file of a mirror into `part`, going on where an earlier attempt ended.
 
     Args:
@@ -353,6 +361,7 @@ def download(mirror: Mirror, path: str, part: Path, *, limit: int, size: int | N
         part: where to; kept when this fails, so that the next attempt brings only the rest.
         limit: the most bytes the file may have.
         size: the bytes it must have, where that is signed.
+        check_room: raises where there is no room for so many bytes more, before any of them is read.
 
     Returns:
         Bytes that were taken over from an earlier attempt; 0 if all came now.
@@ -370,6 +379,7 @@ def download(mirror: Mirror, path: str, part: Path, *, limit: int, size: int | N
     with mirror.open(path, offset=have, limit=bound) as body:
         if size is not None and body.total != size:
             raise WrongError(mirror.url, f"{path} has {body.total} bytes, {size} are signed")
+        check_room(body.total - body.offset)
         with part.open("r+b" if have else "wb") as stream:
             stream.truncate(body.offset)
             stream.seek(body.offset)
@@ -379,13 +389,20 @@ def download(mirror: Mirror, path: str, part: Path, *, limit: int, size: int | N
 
 
 def download_checked(
-    mirror: Mirror, path: str, part: Path, use: Callable[[Path], T], *, limit: int, size: int | None = None
+    mirror: Mirror,
+    path: str,
+    part: Path,
+    use: Callable[[Path], T],
+    *,
+    limit: int,
+    size: int | None = None,
+    check_room: Callable[[int], None] = lambda size: None,
 ) -> T:
     """Bring a file and use it; bytes that prove wrong are dropped, and fetched once more if some were old.
 
     Args:
         use: reads the file, raises DamagedError or InputError when it is wrong. It must be repeatable.
-        mirror, path, part, limit, size: as for `download`.
+        mirror, path, part, limit, size, check_room: as for `download`.
 
     Returns:
         What `use` returned. The caller removes `part` when it needs it no more.
@@ -394,7 +411,7 @@ def download_checked(
         FetchError: the mirror did not give the file; WrongError where it gave wrong bytes.
     """
     while True:
-        kept = download(mirror, path, part, limit=limit, size=size)
+        kept = download(mirror, path, part, limit=limit, size=size, check_room=check_room)
         try:
             return use(part)
         except (DamagedError, InputError) as error:

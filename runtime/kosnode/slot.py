@@ -211,35 +211,50 @@ class Slots:
         """Return the bytes that a slot of this release takes, without what can be linked, and some slack."""
         if self.paths.slot(manifest.root).is_dir():
             return 0
-        block = os.statvfs(_existing(self.paths.releases)).f_frsize or 4096
         there = self.contents()
-        sizes = [len(manifest.canonical()), *[block] * (len(manifest.directories) + 2)]
-        sizes += [
-            entry.size
-            for entry in manifest.files
-            if isinstance(entry, FileEntry) and _key(entry) not in there
-        ]
-        return sum(-(-size // block) * block for size in sizes) + SLACK_BYTES
+        wanted = [one for one in manifest.files if isinstance(one, FileEntry) and _key(one) not in there]
+        block = self._block()
+        folders = block * (len(manifest.directories) + 2)
+        return folders + self._blocks([len(manifest.canonical())]) + self._room_for(wanted)
 
-    def check_disk(self, manifest: Manifest, reserve: int = 0) -> None:
+    def _room_for(self, entries: Sequence[FileEntry]) -> int:
+        return self._blocks([entry.size for entry in entries]) + SLACK_BYTES
+
+    def _blocks(self, sizes: Sequence[int]) -> int:
+        block = self._block()
+        return sum(-(-size // block) * block for size in sizes)
+
+    def _block(self) -> int:
+        return os.statvfs(_existing(self.paths.releases)).f_frsize or 4096
+
+    def check_disk(
+        self,
+        manifest: Manifest,
+        reserve: int = 0,
+        *,
+        fetch: int = 0,
+        missing: Sequence[FileEntry] | None = None,
+    ) -> None:
         """Check that a slot of this release fits.
 
         Args:
             manifest: of the release.
             reserve: bytes that must stay free beside it.
+            fetch: bytes that are fetched for it, which take room until it is whole.
+            missing: the files that a slot which is being built still lacks; None where none is begun.
 
         Raises:
             DiskError: names the bytes that are missing.
         """
-        needed = self.disk_needed(manifest)
+        needed = fetch + (self.disk_needed(manifest) if missing is None else self._room_for(missing))
         free = self.disk_free()
-        missing = needed + reserve - free if needed else 0
-        if missing > 0:
+        lacking = needed + reserve - free if needed else 0
+        if lacking > 0:
             kept = f", {reserve} stay in reserve" if reserve else ""
             raise DiskError(
-                f"{missing} bytes of disk are missing for {manifest.title}: "
+                f"{lacking} bytes of disk are missing for {manifest.title}: "
                 f"it needs {needed}, {free} are free at {self.paths.releases}{kept}",
-                detail={"needed": needed, "free": free, "reserve": reserve, "missing": missing},
+                detail={"needed": needed, "free": free, "reserve": reserve, "missing": lacking},
             )
 
     def disk_free(self) -> int:

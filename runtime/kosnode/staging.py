@@ -93,6 +93,7 @@ class Staging:
             return self._plan_present(release.root, staged.as_json(), wish)
         current = self._admit(release, manifest, wish)
         estimate = transfer.estimate()
+        self._slots.check_disk(manifest, self._config.policy.reserve_bytes, fetch=estimate.bytes.archive)
         services = [f"kos-{name}.service" for name in manifest.units]
         known = {} if current is None else self._node.units(current.root)["units"]
         gone = [str(entry["service"]) for name, entry in sorted(known.items()) if name not in manifest.units]

@@ -211,11 +211,11 @@ class Transfer:
         if not self._present:
             ways: list[str] = []
             parts = self._parts(manifest)
-            self._slots.check_disk(manifest, reserve + sum(self.release.archive))
+            self._slots.check_disk(manifest, reserve)
             with self._queue.counting("archive"), _disk_errors(), self._slots.begin(manifest) as building:
                 for part in parts:
                     if building.needs(part):
-                        ways.append(self._bring(manifest, part, building))
+                        ways.append(self._bring(manifest, part, building, reserve))
                 building.commit(extra)
             self._downloads.only(None)
             how = _how(ways)
@@ -297,13 +297,26 @@ class Transfer:
         self.release.verify(data)
         return data
 
-    def _bring(self, manifest: Manifest, part: archive.Part, building: Building) -> str:
+    def _bring(self, manifest: Manifest, part: archive.Part, building: Building, reserve: int) -> str:
         count = len(self.release.archive)
         self._progress(f"{manifest.title}: part {part.index + 1} of {count}")
         what = f"part {part.index + 1} of {count} of {manifest.title}"
-        return self._queue.ask(what, lambda mirror: self._fetch_part(mirror, manifest, part, building))
 
-    def _fetch_part(self, mirror: Mirror, manifest: Manifest, part: archive.Part, building: Building) -> str:
+        def check_room(size: int) -> None:
+            self._slots.check_disk(manifest, reserve, fetch=size, missing=building.missing())
+
+        return self._queue.ask(
+            what, lambda mirror: self._fetch_part(mirror, manifest, part, building, check_room)
+        )
+
+    def _fetch_part(
+        self,
+        mirror: Mirror,
+        manifest: Manifest,
+        part: archive.Part,
+        building: Building,
+        check_room: Callable[[int], None],
+    ) -> str:
         count, whole = len(self.release.archive), self.release.archive[part.index]
 
         def read(path: Path, unpack: Callable[[BinaryIO], BinaryIO]) -> None:
@@ -331,11 +344,11 @@ class Transfer:
                 )
                 return "patch"
 
-            found = self._try_patch(mirror, old, name, whole, use_patch)
+            found = self._try_patch(mirror, old, name, whole, use_patch, check_room)
             if found is not None:
                 return found
         name = archive_name(self.release.root, part.index, count)
-        return self._download(mirror, name, use_whole, size=whole)
+        return self._download(mirror, name, use_whole, size=whole, check_room=check_room)
 
     def _patch_names(self, part: archive.Part) -> Iterator[tuple[Manifest, str]]:
         count = len(self.release.archive)
@@ -351,13 +364,19 @@ class Transfer:
             return b""
 
     def _try_patch(
-        self, mirror: Mirror, old: Manifest, path: str, limit: int, use: Callable[[Path], T]
+        self,
+        mirror: Mirror,
+        old: Manifest,
+        path: str,
+        limit: int,
+        use: Callable[[Path], T],
+        check_room: Callable[[int], None] = lambda size: None,
     ) -> T | None:
         """Return what a patch gives; None where the mirror has none, or a wrong one, which is named."""
         if (mirror.url, old.root) in self._without_patch:
             return None
         try:
-            return self._download(mirror, path, use, limit=limit)
+            return self._download(mirror, path, use, limit=limit, check_room=check_room)
         except AbsentError:
             pass
         except WrongError as error:
@@ -388,9 +407,10 @@ class Transfer:
         *,
         size: int | None = None,
         limit: int = 0,
+        check_room: Callable[[int], None] = lambda size: None,
     ) -> T:
         file = self._downloads.path(path + PART_SUFFIX)
-        return download_checked(mirror, path, file, use, limit=limit, size=size)
+        return download_checked(mirror, path, file, use, limit=limit, size=size, check_room=check_room)
 
 
 class Repairs:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 
+import pytest
 from unit.kosnode.cli.cli_node import CliNode
 
 from kosnode import deadman
+from kosnode.slot import Slots
 
 
 def test_a_release_comes_onto_an_empty_node(bed: CliNode) -> None:
@@ -86,6 +88,18 @@ def test_a_downgrade_is_refused_before_anything_is_fetched(bed: CliNode) -> None
         assert refused["error"]["key"] == "allow_downgrade"
     assert not bed.paths.slot(low.root).exists()
     assert bed.kosctl("stage", "1.0.0", "--allow-downgrade")["ok"]
+
+
+def test_plan_refuses_for_disk_what_stage_refuses(bed: CliNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    bed.publish("1.0.0")
+    monkeypatch.setattr(Slots, "disk_free", lambda slots: 1000)
+    planned, staged = bed.operate("plan"), bed.operate("stage")
+    assert (
+        (planned["exit"], planned["error"]["kind"])
+        == (staged["exit"], staged["error"]["kind"])
+        == (7, "disk")
+    )
+    assert planned["changed"] is False
 
 
 def test_the_operator_cannot_ask_for_other_times_than_those_that_are_locked(bed: CliNode) -> None:

@@ -22,7 +22,7 @@ from kosnode import archive
 from kosnode.errors import DamagedError, DiskError, InputError, MirrorError, TrustError
 from kosnode.fetch import HttpMirror
 from kosnode.manifest import FileEntry, Manifest
-from kosnode.slot import Building
+from kosnode.slot import Building, Slots
 from kosnode.transfer import Repairs, Transfer
 
 CHANCE = random.Random(1)
@@ -534,6 +534,40 @@ class TestDisk:
             station.transfer("1.0.0", HttpMirror(server.url, QUICK)).stage(reserve=1 << 60)
         assert server.asked(r".*\.tar\.zst") == []
         assert station.slots.list() == []
+
+    @staticmethod
+    def _leave_room_for(station: Station, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make the disk of the slots have room for a slot of 1.1.0 and so many bytes more."""
+        free = station.slots.disk_needed(station.transfer("1.1.0").manifest()) + size
+        monkeypatch.setattr(Slots, "disk_free", lambda slots: free)
+
+    def test_a_small_patch_needs_no_room_for_the_whole(
+        self,
+        upgraded: Station,
+        publisher: Publisher,
+        old: Manifest,
+        new: Manifest,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self._leave_room_for(upgraded, publisher.size(f"patches/{old.root}-{new.root}.zst"), monkeypatch)
+        assert upgraded.transfer("1.1.0").stage().how == "patch"
+
+    def test_a_wrong_patch_asks_for_the_room_of_the_whole(
+        self,
+        upgraded: Station,
+        publisher: Publisher,
+        old: Manifest,
+        new: Manifest,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        wrong = noise(4_000)
+        publisher.put(f"patches/{old.root}-{new.root}.zst", wrong)
+        self._leave_room_for(upgraded, len(wrong), monkeypatch)
+        with pytest.raises(DiskError, match=r"bytes of disk are missing for kos 1\.1\.0"):
+            upgraded.transfer("1.1.0").stage()
+        assert upgraded.slots.list() == [old.root]
+        self._leave_room_for(upgraded, len(wrong) + whole_archive(publisher, new), monkeypatch)
+        assert upgraded.transfer("1.1.0").stage().how == "whole"
 
     def test_a_disk_that_fills_up_meanwhile_is_no_fault_of_a_mirror(
         self, station: Station, old: Manifest, monkeypatch: pytest.MonkeyPatch
