@@ -12,7 +12,7 @@ from typing import Any
 from . import admission, fetch, files, render, running, trial, unit, version
 from .admission import Release, Wish
 from .config import Config
-from .errors import InputError, NotFoundError, RefusedError
+from .errors import DamagedError, InputError, NotFoundError, RefusedError, TrustError
 from .manifest import Manifest
 from .node import Node
 from .slot import Slots
@@ -60,7 +60,7 @@ class Staging:
             RefusedError: by policy, before anything of it is fetched where that can be known.
             NotFoundError, InputError, TrustError, MirrorError, DiskError, DamagedError: as they say.
         """
-        there = self._local(ref)
+        there = self._local(ref) or self._in_slot(ref, wish)
         if there is not None:
             return self._present(there)
         release, refreshed = self._find(ref)
@@ -82,7 +82,7 @@ class Staging:
 
     def plan(self, ref: str | None, wish: Wish) -> Planned:
         """Say what staging and switching to a release would do, and refuse what they would refuse."""
-        there = self._local(ref)
+        there = self._local(ref) or self._in_slot(ref, wish)
         if there is not None:
             return self._plan_present(there, self._present(there).as_json(), wish)
         release, refreshed = self._find(ref)
@@ -145,7 +145,8 @@ class Staging:
             return newest.root
         found = match(ref, [self._node.release(root) for root in self._slots.list()])
         floor = self._trust.security_floor(found.name)
-        if floor is not None and version.key(found.version) < version.key(floor):
+        below = floor is not None and version.key(found.version) < version.key(floor)
+        if below and found.root != self._node.linked(self._node.paths.previous):
             raise RefusedError(
                 f"release {found.name} {found.version} is below the signed security floor {floor}",
                 key="release",
@@ -171,6 +172,42 @@ class Staging:
         if root is None:
             raise NotFoundError("there is no release before this one on the node", key="release")
         return root
+
+    def _in_slot(self, ref: str | None, wish: Wish) -> str | None:
+        """Return the root of a release that a person names and that has a slot; no mirror is asked.
+
+        It must be in the channel and not below the floor by the metadata believed last, or be `previous`.
+
+        Raises:
+            RefusedError: by policy; InputError: `ref` is no name of a release, or names several.
+        """
+        if ref is None:
+            return None
+        config, node = self._config, self._node
+        previous = self._local(PREVIOUS) if self._names_previous(ref) else None
+        try:
+            root = (
+                previous or self._trust.resolve(ref, config.release, config.channel, platform.machine()).root
+            )
+        except (NotFoundError, RefusedError, TrustError):
+            # What is believed here may be behind: mirrors are asked.
+            return None
+        if not node.paths.slot(root).is_dir():
+            return None
+        current, wanted = node.current(), node.release(root)
+        if current is None or current.root != root:
+            admission.check_named(current, wanted, wish, line=node.line, refusals=node.refusals)
+            admission.check_manifest(current, wanted, wish, node.host())
+        return root
+
+    def _names_previous(self, ref: str) -> bool:
+        root = self._node.linked(self._node.paths.previous)
+        if root is None:
+            return False
+        try:
+            return match(ref, [self._node.release(root)]).root == root
+        except (NotFoundError, DamagedError):
+            return False
 
     def _find(self, ref: str | None) -> tuple[Available, Refreshed]:
         refreshed = self._trust.refresh()

@@ -90,6 +90,54 @@ def test_a_downgrade_is_refused_before_anything_is_fetched(bed: CliNode) -> None
     assert bed.kosctl("stage", "1.0.0", "--allow-downgrade")["ok"]
 
 
+@pytest.mark.parametrize("by", ["version", "root"])
+def test_what_is_on_the_node_is_staged_while_all_mirrors_are_dead(bed: CliNode, by: str) -> None:
+    """S17: a release that was staged ahead is there when the network is not."""
+    old, new = bed.publish("1.0.0"), bed.publish("1.1.0")
+    bed.install("1.0.0")
+    assert bed.operate("stage", release="1.1.0")["ok"]
+    shutil.rmtree(bed.publisher.folder)
+    for manifest in (old, new):
+        ref = manifest.version if by == "version" else manifest.root
+        staged = bed.operate("stage", release=ref)
+        assert (staged["exit"], staged["changed"]) == (0, False)
+        assert (staged["result"]["how"], staged["result"]["root"]) == ("present", manifest.root)
+        assert bed.operate("plan", release=ref)["exit"] == 0
+    assert bed.operate("stage", release="1.2.0")["exit"] == 6
+
+
+def test_what_is_refused_is_not_staged_from_its_slot(bed: CliNode) -> None:
+    bed.publish("1.0.0")
+    bad = bed.publish("1.1.0")
+    bed.install("1.0.0")
+    bed.operate("stage", release="1.1.0")
+    bed.operate("activate", release="1.1.0")
+    deadman.fall_back(bed.paths, "health", detail="http 500")
+    bed.kosctl("recover")
+    shutil.rmtree(bed.publisher.folder)
+    assert bed.operate("stage", release=bad.root)["exit"] == 3
+    assert bed.operate("stage", release="1.1.0")["exit"] == 3
+
+
+@pytest.mark.parametrize("by", ["name", "version", "root"])
+def test_previous_is_the_way_back_below_the_security_floor_by_each_of_its_names(
+    bed: CliNode, by: str
+) -> None:
+    lowest, old = bed.publish("1.0.0"), bed.publish("1.0.1")
+    bed.install("1.0.1")
+    assert bed.operate("stage", release="1.0.0", allow_downgrade=True)["ok"]
+    bed.publisher.repository.floors = {"kos": "1.1.0"}
+    bed.publish("1.1.0")
+    bed.install("1.1.0")
+    ref = {"name": "previous", "version": "1.0.1", "root": old.root}[by]
+    for verb in ("plan", "stage", "activate"):
+        # Another release below the floor stays refused.
+        assert bed.operate(verb, release=lowest.root, allow_downgrade=True)["exit"] in (3, 4)
+        done = bed.operate(verb, release=ref, allow_downgrade=True)
+        assert done["ok"], done
+        assert done["result"]["root"] == old.root
+
+
 def test_plan_refuses_for_disk_what_stage_refuses(bed: CliNode, monkeypatch: pytest.MonkeyPatch) -> None:
     bed.publish("1.0.0")
     monkeypatch.setattr(Slots, "disk_free", lambda slots: 1000)
