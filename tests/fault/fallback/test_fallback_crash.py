@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +96,27 @@ def _assert_ended(node: FallbackNode, case: str, reason: str, where: str) -> Non
         assert [path.read_text() for path in kept] == ["migrated"], where
     if case == "migrated":
         assert node.state("fresh") is None, where
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_reason_is_written_down_before_anything_is_done(tmp_path: Path, shell: str) -> None:
+    """Killed while it waits for systemd, with all of its children."""
+    node = FallbackNode(tmp_path / "node", shell)
+    node.write_trial()
+    node.extra["FAKE_HANG"] = "stop"
+    hanging = subprocess.Popen(
+        node.argv("health", "--detail", "http 500"),
+        env=node.env,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not node.calls:
+        assert hanging.poll() is None
+    os.killpg(hanging.pid, signal.SIGKILL)
+    hanging.wait()
+    node.extra.clear()
+    assert node.fall_back("deadline").returncode == 0
+    assert (node.outcome["reason"], node.outcome["detail"]) == ("health", "http 500")
 
 
 @pytest.mark.parametrize("shell", SHELLS)

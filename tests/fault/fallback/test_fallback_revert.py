@@ -72,6 +72,18 @@ def test_migrated_state_comes_back_and_the_new_state_is_kept_as_evidence(node: F
     assert {"kos-db.service", "kos-db.timer", "kos-migrate-db.service"} <= stopped
 
 
+def test_state_that_a_service_made_anew_in_between_is_kept_too(node: FallbackNode) -> None:
+    node.write_trial(migrates=("db",))
+    node.write_state("db", "made anew", before="original")
+    aside = node.var / "evidence" / TRIAL / "state-db/deep"
+    aside.mkdir(parents=True)
+    (aside / "data").write_text("migrated")
+    assert node.fall_back("health").returncode == 0
+    assert node.state("db") == "original"
+    assert (aside / "data").read_text() == "migrated"
+    assert (node.var / "evidence" / TRIAL / "state-db-again/deep/data").read_text() == "made anew"
+
+
 def test_a_first_install_that_fails_leaves_no_release(node: FallbackNode) -> None:
     node.write_trial(previous="none")
     assert node.fall_back("health").returncode == 0

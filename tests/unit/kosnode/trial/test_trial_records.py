@@ -63,6 +63,16 @@ def test_a_line_torn_anywhere_is_cut_off_by_the_next_entry(tmp_path: Path, cut: 
     assert [one["seq"] for one in journal.entries()] == list(range(1, len(journal.entries()) + 1))
 
 
+def test_nothing_of_a_long_torn_line_stays_behind_a_short_entry(tmp_path: Path) -> None:
+    log = JsonLines(tmp_path / "x")
+    log.append({"a": 1})
+    with log.path.open("ab") as stream:
+        stream.write(b'{"torn":"' + b"x" * 5000)
+    log.append({"b": 2})
+    assert list(log.entries()) == [{"a": 1}, {"b": 2}]
+    assert log.damaged() == 0
+
+
 def test_a_damaged_line_in_the_middle_is_left_out_and_counted(tmp_path: Path) -> None:
     journal = _journal(tmp_path)
     for name in ("FETCHED", "VERIFIED", "TRIAL"):
