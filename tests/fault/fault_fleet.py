@@ -85,6 +85,17 @@ done
 """
 
 
+_FLIP = """
+import sys
+from pathlib import Path
+path, bit = Path(sys.argv[1]), int(sys.argv[2])
+data = bytearray(path.read_bytes())
+data[bit // 8 % len(data)] ^= 1 << bit % 8
+with path.open("r+b") as file:
+    file.write(data)
+"""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What kosctl answered: its exit code, its JSON, and what it told people."""
@@ -264,15 +275,12 @@ class FaultNode:
         text = self.run("cat", "/var/lib/kos/journal/journal.jsonl", check=True).stdout
         return [json.loads(line) for line in text.splitlines()]
 
-    def flip(self, version: str, path: str) -> None:
-        """Flip one bit of a file in a slot, past its mode."""
-        file = f"/var/lib/kos/releases/{self.releases[version].root}/tree/{path}"
-        self.run(
-            "python3",
-            "-c",
-            "import sys; f = open(sys.argv[1], 'r+b'); b = f.read(1); f.seek(0); f.write(bytes([b[0] ^ 1]))",
-            file,
-            check=True,
+    def flip(self, version: str, path: str, bit: int = 0) -> None:
+        """Flip one bit of a file in a slot, past its mode; bits are counted round the file."""
+        self.sh(
+            "exec python3 - \"$@\" <<'END'\n" + _FLIP + "END\n",
+            f"/var/lib/kos/releases/{self.releases[version].root}/tree/{path}",
+            str(bit),
         )
 
     def begin(self, *argv: str) -> subprocess.Popen[bytes]:
