@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import secrets
 import socket
 import time
@@ -16,10 +17,10 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail, AnsibleTemplateError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.kos.fleet.plugins.plugin_utils import _rollout, _variables
+from ansible_collections.kos.fleet.plugins.plugin_utils import _lease_record, _rollout, _variables
 
 ARGUMENTS: dict[str, t.Any] = {
-    "nodes": {"type": "list", "elements": "str", "required": True},
+    "nodes": {"type": "list", "elements": "str"},
     "group": {"type": "str", "default": "nodes"},
     "mirrors": {"type": "bool", "default": False},
     "roles": {"type": "list", "elements": "str", "default": []},
@@ -29,6 +30,8 @@ ARGUMENTS: dict[str, t.Any] = {
     "canary": {"type": "raw", "default": "first"},
     "zone": {"type": "str"},
     "zone_order": {"type": "list", "elements": "str"},
+    "lease": {"type": "str"},
+    "record_dir": {"type": "path"},
 }
 
 
@@ -51,6 +54,8 @@ class ActionModule(ActionBase):
         _role_variables(
             args["roles"], variables.get("hostvars") or {}, variables.get("ansible_play_hosts_all") or []
         )
+        if args["nodes"] is None:
+            return {"changed": False}
         try:
             _rollout.zones(groups, list(groups.get(args["group"]) or []))
             zones = _rollout.zones(groups, args["nodes"]) if args["nodes"] else {}
@@ -63,15 +68,38 @@ class ActionModule(ActionBase):
         nodes = [host for wave in waves for host in wave.hosts]
         if args["mirrors"]:
             _mirrors(variables.get("hostvars") or {}, nodes)
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        rollout, record = self._rollout(args, nodes, variables)
         return {
             "changed": False,
-            "rollout": f"{stamp}-{secrets.token_hex(3)}",
+            "rollout": rollout,
+            "record": record,
+            "group": f"kos_rollout_{time.time_ns():020d}",
             "holder": f"{getpass.getuser()}@{socket.gethostname()}",
             "zones": zones,
             "waves": [wave.as_dict() for wave in waves],
             "nodes": nodes,
         }
+
+    def _rollout(
+        self, args: Mapping[str, t.Any], nodes: Sequence[str], variables: Mapping[str, t.Any]
+    ) -> tuple[str, str | None]:
+        """The id of the rollout's lease, and the file in which the controller notes it."""
+        new = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
+        if args["record_dir"] is None:
+            return args["lease"] or new, None
+        path = _lease_record.place(
+            Path(args["record_dir"]).absolute(), variables.get("ansible_inventory_sources") or []
+        )
+        try:
+            # Actions run in a process of their own, which ends with the task; the run is its parent.
+            rollout = _lease_record.begin(
+                path, args["lease"], new, nodes, os.getppid(), write=not self._task.check_mode
+            )
+        except _lease_record.StillRunsError as error:
+            raise AnsibleActionFail(str(error)) from None
+        except OSError as error:
+            raise AnsibleActionFail(f"the lease of this rollout cannot be noted in {path}: {error}") from None
+        return rollout, str(path)
 
 
 def _role_variables(roles: Sequence[str], hostvars: Mapping[str, t.Any], hosts: Sequence[str]) -> None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible.errors import AnsibleActionFail
+
+from ansible_collections.kos.fleet.plugins.module_utils import _kosctl
 from ansible_collections.kos.fleet.plugins.plugin_utils._node import NodeAction, as_result
 
 ARGUMENTS: dict[str, t.Any] = {
@@ -14,6 +17,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "holder": {"type": "str"},
     "ttl": {"type": "int", "default": 3600},
+    "takeover": {"type": "str"},
 }
 
 
@@ -26,9 +30,13 @@ class ActionModule(NodeAction):
         held = self.ask("lease")
         if not held.ok:
             return as_result(held)
-        lease = held.result.get("lease") or (held.status or {}).get("lease") or {}
+        lease = _shown(held)
         ours = lease.get("id") == args["id"]
         taking = args["state"] == "present"
+        if self._task.check_mode and taking and lease and not ours:
+            return self._of_another(
+                {"failed": True, "kind": "refused", "msg": _held(lease), "lease": lease}, args, lease
+            )
         if self._task.check_mode or (not taking and not ours):
             return {"changed": taking and not lease, "actions": [], "lease": lease or None}
         if taking:
@@ -39,5 +47,30 @@ class ActionModule(NodeAction):
         result = as_result(answer)
         if answer.ok:
             result["changed"] = ours != taking
-            result["lease"] = answer.result.get("lease")
+            result["lease"] = _shown(answer) or None
+        elif answer.exit == _kosctl.REFUSED:
+            return self._of_another(result, args, _shown(answer) or lease)
         return result
+
+    def _of_another(
+        self, result: dict[str, t.Any], args: t.Mapping[str, t.Any], lease: t.Mapping[str, t.Any]
+    ) -> dict[str, t.Any]:
+        """The refusal with the words that take the lease over."""
+        if args["takeover"] and lease.get("id") not in (None, args["id"]):
+            result["msg"] += f" If its controller is gone, take it over: -e {args['takeover']}={lease['id']}"
+        return result
+
+
+def _shown(answer: _kosctl.Answer) -> dict[str, t.Any]:
+    """The lease that an answer shows; empty where there is none."""
+    lease = answer.result.get("lease") or (answer.status or {}).get("lease") or {}
+    if not isinstance(lease, dict):
+        raise AnsibleActionFail(f"kosctl {answer.verb} gave a lease that is none: {lease!r}")
+    return lease
+
+
+def _held(lease: t.Mapping[str, t.Any]) -> str:
+    return (
+        f"the node is leased to {lease.get('holder')} (lease {lease.get('id')}) "
+        f"for another {lease.get('expires_in_s')} s."
+    )

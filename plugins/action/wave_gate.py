@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.kos.fleet.plugins.plugin_utils import _rollout
+from ansible_collections.kos.fleet.plugins.plugin_utils import _lease_record, _rollout
 
 ARGUMENTS: dict[str, t.Any] = {
     "waves": {"type": "list", "elements": "dict", "required": True},
@@ -22,6 +22,9 @@ ARGUMENTS: dict[str, t.Any] = {
     "failures": {"type": "int", "default": 0},
     "bake": {"type": "int", "default": 0},
     "pause_file": {"type": "path"},
+    "record": {"type": "path"},
+    "rollout": {"type": "str"},
+    "returned": {"type": "str"},
 }
 
 
@@ -34,7 +37,9 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
-        _validation, args = self.validate_argument_spec(ARGUMENTS)
+        _validation, args = self.validate_argument_spec(
+            ARGUMENTS, required_by={"record": ("rollout", "returned")}
+        )
         hostvars = (task_vars or {}).get("hostvars") or {}
         waves: Sequence[Mapping[str, t.Any]] = args["waves"]
         upcoming = _index(waves, args["next"])
@@ -61,6 +66,13 @@ class ActionModule(ActionBase):
             "waves": [{"name": str(one["name"]), "hosts": list(one["hosts"])} for one in waves],
         }
         untouched = [host for late in waves[stopped:] for host in late["hosts"]]
+        if args["record"] and not self._task.check_mode:
+            leased = [host for one in waves for host in one["hosts"]]
+            answers = {host: _result(hostvars[host], [args["returned"]]) for host in leased}
+            kept = _rollout.judge(answers).failed
+            _lease_record.end(
+                Path(args["record"]), args["rollout"], [host for host in leased if host not in kept]
+            )
         result["msg"] = _story(result, verdict.story, len(results), untouched)
         return result
 

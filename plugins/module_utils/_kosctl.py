@@ -89,7 +89,7 @@ def parse(verb: str, rc: int, stdout: str, stderr: str) -> Answer:
         value = json.loads(stdout[start:]) if start >= 0 else None
     except ValueError:
         value = None
-    if not isinstance(value, dict) or not {"ok", "exit"} <= set(value):
+    if not _is_answer(value):
         raise AnswerError(_no_answer(verb, rc, stdout, stderr))
     return Answer(
         verb=verb,
@@ -166,6 +166,14 @@ def _release(current: t.Mapping[str, t.Any] | None) -> str:
     if not current:
         return "no release"
     return f"{current.get('name')} {current.get('version')}"
+
+
+def _is_answer(value: t.Any) -> bool:
+    """Whether each part has the form that docs/architecture.md gives it; what is absent is empty."""
+    if not isinstance(value, dict) or not {"ok", "exit"} <= set(value) or not isinstance(value["exit"], int):
+        return False
+    forms = {"actions": list, "result": dict, "error": dict, "status": dict}
+    return all(not value.get(key) or isinstance(value[key], form) for key, form in forms.items())
 
 
 def _no_answer(verb: str, rc: int, stdout: str, stderr: str) -> str:

@@ -20,10 +20,11 @@ extends_documentation_fragment:
   - kos.fleet.attributes.info
 options:
   nodes:
-    description: The nodes that count, in the order in which they are patched within a zone.
+    description:
+      - The nodes that count, in the order in which they are patched within a zone.
+      - Without it variables are checked alone.
     type: list
     elements: str
-    required: true
   group:
     description: Group of all nodes of the fleet; whether they are in zones is checked for these.
     type: str
@@ -61,6 +62,15 @@ options:
     description: Zones in the order in which they are patched. By name by default.
     type: list
     elements: str
+  lease:
+    description: Lease that a controller left behind, to take it over. It becomes RV(rollout).
+    type: str
+  record_dir:
+    description:
+      - Folder on the controller in which it notes the lease of the rollout until M(kos.fleet.wave_gate) sees
+        that all nodes gave it back. A rollout that was broken off is taken up with the same RV(rollout).
+      - The task fails where the rollout that is noted still runs.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -74,25 +84,33 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rollout:
-  description: A name for a rollout, which no other has.
+  description: A name for a rollout, which no other has. It is that of a rollout that was broken off, if any.
   type: str
-  returned: success
+  returned: when O(nodes) is given
+record:
+  description: The file in which the controller noted it.
+  type: str
+  returned: with O(record_dir)
+group:
+  description: A name for the group of the rollout's nodes, which sorts after those of earlier rollouts.
+  type: str
+  returned: when O(nodes) is given
 holder:
   description: Who runs it, as account and host of the controller.
   type: str
-  returned: success
+  returned: when O(nodes) is given
 zones:
   description: Nodes of each zone.
   type: dict
-  returned: success
+  returned: when O(nodes) is given
 waves:
   description: Waves in order, each with C(name), C(zone) and C(hosts).
   type: list
   elements: dict
-  returned: success
+  returned: when O(nodes) is given
 nodes:
   description: All nodes of the waves, in that order.
   type: list
   elements: str
-  returned: success
+  returned: when O(nodes) is given
 """

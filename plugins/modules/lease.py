@@ -44,6 +44,10 @@ options:
     description: Seconds after which the lease ends by itself.
     type: int
     default: 3600
+  takeover:
+    description: Name of the variable that sets O(id), for the message that tells how to take over a lease
+      whose controller is gone.
+    type: str
 """
 
 EXAMPLES = r"""

@@ -46,8 +46,8 @@ options:
     description:
       - A version in the node's channel, a release root (64 hexadecimal digits, or 12 and more that name
         one), or V(previous).
-      - V(previous) only leads back. On a node whose previous release is newer than the one that it runs, because
-        it was rolled back already, nothing is done.
+      - V(previous) only leads back. On a node whose previous release is newer than the one that it runs,
+        because it was rolled back already, nothing is done.
       - The newest release of the node's channel by default.
       - Required for O(state=absent).
     type: str

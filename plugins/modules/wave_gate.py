@@ -51,6 +51,15 @@ options:
   pause_file:
     description: File on the controller that stops the rollout before its next wave.
     type: path
+  record:
+    description: Where M(kos.fleet.inventory_check) noted the lease; it goes when all nodes gave it back.
+    type: path
+  rollout:
+    description: The lease that is noted there. Required with O(record).
+    type: str
+  returned:
+    description: Name of the variable in which giving the lease back was registered. Required with O(record).
+    type: str
 """
 
 EXAMPLES = r"""

@@ -34,6 +34,6 @@ def unknown(names: Iterable[str], prefix: str, known: Iterable[str]) -> list[str
         if name.startswith(prefix) and name not in allowed:
             rest = {other.removeprefix(prefix): other for other in allowed}
             near = difflib.get_close_matches(name.removeprefix(prefix), rest, n=1)
-            hint = f"did you mean {rest[near[0]]}?" if near else f"known are {', '.join(allowed)}"
+            hint = f"did you mean {rest[near[0]]}?" if near else f"known are {', '.join(allowed) or 'none'}"
             told.append(f"{name} is not a variable of {prefix.rstrip('_')}; {hint}")
     return told

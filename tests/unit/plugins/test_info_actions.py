@@ -62,6 +62,23 @@ def test_check_mode_takes_no_lease() -> None:
     assert [options for _verb, options in node.asked] == [{}]
 
 
+def test_check_mode_reports_the_lease_of_another_and_how_to_take_it_over() -> None:
+    node = Node(lease=answer(result={"lease": {"id": "r2", "holder": "ben", "expires_in_s": 9}}))
+    result = node.run(lease, {"id": "r1", "takeover": "patch_lease"}, check=True)
+    assert result["failed"]
+    assert "leased to ben (lease r2) for another 9 s" in result["msg"]
+    assert "-e patch_lease=r2" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    "told", [answer(result={"lease": "r1"}), answer(result=["r1"]), answer(status="r1"), answer(exit="x")]
+)
+def test_an_answer_about_a_lease_that_is_none_is_told_as_such(told: dict[str, Any]) -> None:
+    node = Node(lease={**told, "exit": told["exit"]})
+    with pytest.raises(AnsibleActionFail, match="kosctl lease gave"):
+        node.run(lease, {"id": "r1"})
+
+
 class Host:
     """Notes what `kosctl host` is asked."""
 

@@ -67,7 +67,8 @@ class Fleet:
             "KOS_REPORT_DIR": str(self.report),
             "KOS_TOLD_DIR": str(self.folder),
         }
-        command = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.json", f"kos.fleet.{playbook}"]
+        name = playbook if playbook.endswith(".yml") else f"kos.fleet.{playbook}"
+        command = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.json", name]
         return subprocess.run(
             [*command, *words, "-e", json.dumps(given)],
             cwd=self.folder,
@@ -170,6 +171,7 @@ def test_another_rollout_that_holds_a_node_stops_this_one_before_it_begins(fleet
 
     assert done.returncode != 0
     assert "the node is leased to ada@elsewhere (lease other)" in done.stdout
+    assert "-e patch_lease=other" in done.stdout
     assert fleet.asked("stage") == []
     assert [fleet.now(node, "lease") for node in ("n1", "n2", "n3")] == [None] * 3
     assert fleet.now("n4", "lease")["id"] == "other"
@@ -180,6 +182,43 @@ def test_a_lease_that_a_dead_controller_left_can_be_taken_over_by_its_id(fleet: 
         fleet.tell(node, lease={"id": "left", "holder": "ada@dead"})
     assert fleet.patch(release="1.1.0", lease="left").returncode == 0
     assert fleet.releases == ["1.1.0"] * 4
+
+
+def test_the_same_command_takes_up_a_rollout_that_left_a_lease_behind(fleet: Fleet) -> None:
+    """A lease that could not be given back does not lock its own controller out."""
+    fleet.tell("n3", dies=True)
+    assert fleet.patch(release="1.1.0").returncode != 0
+    left = fleet.now("n3", "lease")
+    assert left is not None
+    fleet.tell("n3", lease=left)
+
+    # A rollout of other nodes in between does not forget it.
+    assert fleet.patch("--limit", "n1", release="1.1.0").returncode == 0
+    again = fleet.patch(release="1.1.0")
+    assert again.returncode == 0, again.stdout
+    assert fleet.releases == ["1.1.0"] * 4
+    assert [fleet.now(node, "lease") for node in NODES] == [None] * 4
+    assert not list((fleet.folder / "build").glob("rollout-*"))
+
+
+def test_check_mode_is_red_where_another_holds_a_node(fleet: Fleet) -> None:
+    fleet.tell("n4", lease={"id": "other", "holder": "ada@elsewhere"})
+    done = fleet.patch("--check", release="1.1.0")
+    assert done.returncode != 0
+    assert "leased to ada@elsewhere (lease other)" in done.stdout
+    assert "-e patch_lease=other" in done.stdout
+
+
+def test_two_rollouts_in_one_playbook_are_two(fleet: Fleet) -> None:
+    """The second one, of one zone, has its own waves and no node of the first."""
+    both = [
+        {"import_playbook": "kos.fleet.patch", "vars": {"patch_release": "1.1.0", "patch_bake": 0}},
+        {"import_playbook": "kos.fleet.rollback", "vars": {"rollback_zone": "b", "rollback_bake": 0}},
+    ]
+    (fleet.folder / "both.yml").write_text(json.dumps(both))
+    done = fleet.play("both.yml")
+    assert done.returncode == 0, done.stdout
+    assert fleet.releases == ["1.1.0", "1.1.0", "1.0.0", "1.0.0"]
 
 
 def test_a_downgrade_without_the_word_is_refused_loudly(fleet: Fleet) -> None:
@@ -238,6 +277,23 @@ def test_a_misspelt_variable_is_refused_before_any_node_is_asked(fleet: Fleet) -
     done = fleet.patch(relaese="1.1.0")
     assert done.returncode != 0
     assert "did you mean patch_release?" in done.stdout
+    assert not (fleet.folder / "log").exists()
+
+
+@pytest.mark.parametrize(
+    ("playbook", "variable", "words"),
+    [
+        ("publish", "tere", "did you mean publish_tree?"),
+        ("remove", "flet", "did you mean remove_fleet?"),
+        ("status", "zone", "status_zone is not a variable of status; known are none"),
+    ],
+)
+def test_every_playbook_refuses_a_misspelt_variable_of_its_own(
+    fleet: Fleet, playbook: str, variable: str, words: str
+) -> None:
+    done = fleet.play(playbook, **{variable: "x"})
+    assert done.returncode != 0
+    assert words in done.stdout
     assert not (fleet.folder / "log").exists()
 
 
