@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +20,8 @@ from . import engine, figures, operations, page, transfer
 from .figures import Figure
 from .fleet import Fleet, fleet
 
+# On the disk of the project: a folder for temporary files may be memory.
+WORK = figures.BUILD / "work"
 COMMAND = ".venv/bin/python tests/bench/bench.py --only {name}"
 
 
@@ -30,8 +36,11 @@ class Workshop:
         self._stack = stack
 
     def folder(self, name: str) -> Path:
-        """Return an empty folder that is gone when the benchmarks end."""
-        return self._stack.enter_context(_folder(name))
+        """Return a new folder, which is gone when the benchmarks have ended."""
+        folder = WORK / name
+        folder.mkdir(parents=True)
+        self._stack.callback(_remove, folder)
+        return folder
 
     @cached_property
     def fleet(self) -> Fleet:
@@ -86,7 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.document:
         written = page.write_document(figures.read())
     else:
+        # Ended from outside it cleans up as well.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         with ExitStack() as stack:
+            stack.enter_context(alone())
             shop = Workshop(stack)
             for benchmark in BENCHMARKS:
                 if benchmark.name in (asked.only or names):
@@ -110,11 +122,19 @@ def run(benchmark: Benchmark, shop: Workshop) -> None:
 
 
 @contextmanager
-def _folder(name: str) -> Iterator[Path]:
-    # On the disk of the project: what is measured ends on a real file system, which /tmp may not be.
-    figures.BUILD.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=figures.BUILD))
-    try:
-        yield folder
-    finally:
+def alone() -> Iterator[None]:
+    """Hold the machine for one run of the benchmarks: two would measure each other, and share a bed."""
+    with (Path(tempfile.gettempdir()) / "kos-bench.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit("bench: another run of the benchmarks is under way on this machine") from None
+        _remove(WORK)
+        yield
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        # Folders of a slot are read-only, to their owner as well.
+        subprocess.run(["chmod", "--recursive", "u+w", str(folder)], check=True)
         shutil.rmtree(folder)
