@@ -38,11 +38,26 @@ MASKED_UNITS = (
 
 UNNEEDED_PATHS = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
 
+# systemd shares its mounts with what it starts, but not so in a container; without that no service gets the
+# credentials that LoadCredential= hands to it.
+SHARED_MOUNTS = r"""[Unit]
+Description=Mounts are shared with services
+DefaultDependencies=no
+Before=sysinit.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/mount --make-rshared /
+""".replace("\n", r"\n")
+
 # Every node gets a host key, a machine id and a name of its own, so the image has none, nor a name server: a
 # bed is closed. The last line tells systemd that the first boot finds nothing to update.
 CUSTOMISATION = (
     "chroot {root} systemctl disable nginx.service nftables.service",
     "chroot {root} systemctl enable ssh.service",
+    f"printf '{SHARED_MOUNTS}' > {{root}}/etc/systemd/system/shared-mounts.service",
+    "mkdir -p {root}/etc/systemd/system/sysinit.target.wants",
+    "ln -s ../shared-mounts.service {root}/etc/systemd/system/sysinit.target.wants/",
     "rm -f {root}/etc/ssh/ssh_host_*_key {root}/etc/ssh/ssh_host_*_key.pub",
     "rm -f {root}/etc/nginx/sites-enabled/default",
     "rm -f {root}/etc/resolv.conf {root}/etc/hostname",

@@ -43,6 +43,14 @@ def test_every_machine_has_booted_and_lets_the_controller_in(bed: Bed) -> None:
         ]
 
 
+def test_a_service_gets_the_credentials_that_are_handed_to_it(bed: Bed) -> None:
+    service = (
+        "systemd-run --pipe --wait --quiet --property=User=nobody --property=LoadCredential=x:/etc/hostname"
+    )
+    read = [*service.split(), "sh", "-c", 'cat "$CREDENTIALS_DIRECTORY/x"']
+    assert bed.exec("node1", read).stdout.strip() == "node1"
+
+
 def test_nodes_are_spread_over_the_zones_and_mirrors_have_none(bed: Bed) -> None:
     assert {node.name: node.zone for node in bed.nodes()} == {"mirror1": None, "node1": "a", "node2": "b"}
 
