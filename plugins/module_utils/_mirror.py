@@ -153,7 +153,9 @@ After=network.target
 [Service]
 User=www-data
 Group=www-data
-{credentials}ExecStart=/usr/sbin/nginx -e stderr -c /etc/kos-mirror/nginx.conf
+{credentials}# Whoever starts it hears at once what is wrong with it.
+ExecStartPre=/usr/sbin/nginx -t -q -e stderr -c /etc/kos-mirror/nginx.conf
+ExecStart=/usr/sbin/nginx -e stderr -c /etc/kos-mirror/nginx.conf
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
 RestartSec=1

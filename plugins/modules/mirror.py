@@ -223,6 +223,8 @@ def absent(module: AnsibleModule) -> list[str]:
             else:
                 path.unlink()
         systemctl(module, "daemon-reload")
+        # One that failed would be listed for ever.
+        systemctl(module, "reset-failed", "--quiet", _mirror.SERVICE, may_fail=True)
     return [f"remove {path}" for path in there]
 
 
