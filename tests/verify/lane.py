@@ -34,6 +34,7 @@ PLAN = Plan(
     suites={"node5": "bookworm"},
     small_disks={"node6": "48M"},
 )
+FLEET = ("node1", "node2", "node3", "node4")
 OTHER_ARCHITECTURE = "aarch64" if platform.machine() == "x86_64" else "x86_64"
 
 
