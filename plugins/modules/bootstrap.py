@@ -259,9 +259,9 @@ def put_in_place(fresh: Path, version: str) -> Path:
     return wanted
 
 
-def ask_host(module: AnsibleModule, engine: Path) -> _kosctl.Answer:
-    """Have the engine make the host so, or in check mode say what it would do."""
-    check = ["--check"] if module.check_mode else []
+def ask_host(module: AnsibleModule, engine: Path, *, check_only: bool) -> _kosctl.Answer:
+    """Have the engine make the host so, or only say what it would do."""
+    check = ["--check"] if check_only else []
     command = [str(engine / "bin/kosctl"), "host", "apply", "--json", *check]
     rc, stdout, stderr = module.run_command(command, data=module.params["prepared"]["spec"])
     return _kosctl.parse("host", rc, stdout, stderr)
@@ -274,21 +274,31 @@ def in_temporary_folder(module: AnsibleModule) -> _kosctl.Answer:
         engine = Path(folder) / "engine"
         engine.mkdir()
         unpack(Path(prepared["archive"]), prepared["sha256"], engine)
-        return ask_host(module, engine)
+        return ask_host(module, engine, check_only=True)
 
 
 def installed(module: AnsibleModule) -> _kosctl.Answer:
-    """Install the engine beside those that are there, and have it make the host so."""
+    """Install the engine beside those that are there, and have it make the host so.
+
+    The engine looks at the specification before it gets its place: what is refused leaves nothing behind.
+    """
     prepared = module.params["prepared"]
+    first = not ENGINES.exists()
     ENGINES.mkdir(mode=0o755, parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=".kosctl-", dir=ENGINES))
+    engine = None
     try:
         unpack(Path(prepared["archive"]), prepared["sha256"], fresh)
+        told = ask_host(module, fresh, check_only=True)
+        if not told.ok:
+            return told
         engine = put_in_place(fresh, prepared["version"])
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    return ask_host(module, engine)
+    finally:
+        if engine is None:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if first:
+                ENGINES.rmdir()
+    return ask_host(module, engine, check_only=False)
 
 
 def main() -> None:
