@@ -89,7 +89,7 @@ def parse(verb: str, rc: int, stdout: str, stderr: str) -> Answer:
         value = json.loads(stdout[start:]) if start >= 0 else None
     except ValueError:
         value = None
-    if not _is_answer(value):
+    if value is None or not _is_answer(value):
         raise AnswerError(_no_answer(verb, rc, stdout, stderr))
     return Answer(
         verb=verb,
