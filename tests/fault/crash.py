@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Sequence
@@ -23,11 +24,19 @@ _JOURNAL = "/var/lib/kos/journal/journal.jsonl>"
 
 @dataclass(frozen=True)
 class Place:
-    """A call at which kosctl can be killed: its number among those of its thread, its name and arguments."""
+    """A call at which kosctl can be killed.
+
+    Attributes:
+        number: among all calls of its thread.
+        call: its name.
+        nth: its number among the calls of this name, which is what strace counts, for each thread apart.
+        about: its arguments.
+    """
 
     number: int
     call: str
-    about: str = ""
+    nth: int
+    about: str
 
     def __str__(self) -> str:
         return f"call {self.number} ({self.call})"
@@ -38,7 +47,7 @@ class Course:
     """The calls of a run that nobody disturbed.
 
     Attributes:
-        places: of the thread or program that makes most of them; the others' numbers lie within.
+        places: of the first thread of kosctl, which does nearly everything.
         states: the places at which kosctl has just made an entry of the journal durable, in order.
     """
 
@@ -56,25 +65,25 @@ def course(node: FaultNode, words: Sequence[str], stdin: bytes | None = None) ->
     trace = "/root/trace"
     answer = node.kosctl(*words, before=(*STRACE, "--decode-fds", "-o", trace), stdin=stdin)
     assert answer.exit == 0, answer
-    calls: dict[str, list[tuple[str, str]]] = {}
+    calls: dict[str, list[Place]] = {}
     for line in node.run("cat", trace, check=True).stdout.splitlines():
-        match = _LINE.match(line)
-        if match:
-            calls.setdefault(match[1], []).append((match[2], match[3]))
-    longest = max(calls.values(), key=len)
+        if match := _LINE.match(line):
+            before = calls.setdefault(match[1], [])
+            nth = sum(1 for place in before if place.call == match[2]) + 1
+            before.append(Place(len(before) + 1, match[2], nth, match[3]))
     main = next(iter(calls.values()))
-    states = tuple(
-        # The next call is the first that does not happen.
-        Place(number + 1, *(main[number] if number < len(main) else ("the end", "")))
-        for number, (call, arguments) in enumerate(main, 1)
-        if call == "fsync" and _JOURNAL in arguments
+    # The next call is the first that does not happen any more.
+    states = (
+        after
+        for place, after in itertools.pairwise(main)
+        if place.call == "fsync" and _JOURNAL in place.about
     )
-    return Course(tuple(Place(number, *call) for number, call in enumerate(longest, 1)), states)
+    return Course(tuple(main), tuple(states))
 
 
 def injected(signal: str, at: Place) -> list[str]:
-    """Return a strace command that sends a signal to whatever comes to a call, before it happens."""
-    return [*STRACE, "-e", f"inject={CALLS}:signal={signal}:when={at.number}", "-o", "/dev/null"]
+    """Return a strace command that sends a signal to what comes to a call, before it happens."""
+    return [*STRACE, "-e", f"inject={at.call}:signal={signal}:when={at.nth}", "-o", "/dev/null"]
 
 
 def kill(node: FaultNode, words: Sequence[str], at: Place, stdin: bytes | None = None) -> bool:

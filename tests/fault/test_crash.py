@@ -199,10 +199,9 @@ def _kill_and_get_over_it(
     case = CASES[verb]
     where = f"kosctl {verb} killed at {place}, {'run again' if again else 'left alone'}"
     print(where, flush=True)
-    deadline_s = POLICY["deadline_s"] if again else SOON_S
-    stdin = case.prepare(node, deadline_s)
+    stdin = case.prepare(node, POLICY["deadline_s"] if again else SOON_S)
     killed_at = time.monotonic()
-    killed = kill(node, _words(case, deadline_s), place, stdin)
+    killed = kill(node, _words(case, SOON_S), place, stdin)
     if state is not None:
         assert killed, where
         assert node.journal()[-1]["state"] == state, where

@@ -1,17 +1,20 @@
-"""Runs a command and kills it, with all its children, at its Nth change to the file system.
+"""Runs a command and kills it, with all its children, at its Nth change to files or start of a program.
 
 strace counts an injected fault for each process apart, and so cannot say "the fifth rename of the whole
 script". This does: one counter over all processes, and at the Nth change nothing of the tree lives on.
+On a node it runs as a program: `killer.py N LOG COMMAND…` prints what became of the command as JSON.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import platform
 import signal
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _TRACEME, _SETOPTIONS, _SYSCALL, _GET_SYSCALL_INFO = 0, 0x4200, 24, 0x420E
@@ -22,9 +25,9 @@ _CREATE = os.O_CREAT | os.O_TRUNC
 _CALLS = {
     "x86_64": {
         "openat": 257,
-        "others": {74, 77, 82, 83, 84, 86, 87, 88, 258, 263, 264, 265, 266, 306, 316, 326},
+        "others": {59, 74, 77, 82, 83, 84, 86, 87, 88, 258, 263, 264, 265, 266, 306, 316, 326},
     },
-    "aarch64": {"openat": 56, "others": {34, 35, 36, 37, 38, 46, 81, 82, 83, 267, 276, 285}},
+    "aarch64": {"openat": 56, "others": {34, 35, 36, 37, 38, 46, 81, 82, 83, 221, 267, 276, 285}},
 }
 
 
@@ -52,7 +55,7 @@ class Run:
 def run(argv: Sequence[str], env: Mapping[str, str], *, at: int, log: Path) -> Run:
     """Run `argv` and kill its whole process tree on entry to change number `at` (from 1; 0 never kills).
 
-    A change is a call that creates, renames, links, removes, truncates or flushes a file.
+    A change is a call that creates, renames, links, removes, truncates or flushes a file, or runs a program.
 
     Args:
         argv: the command; `argv[0]` is an absolute path.
@@ -127,3 +130,13 @@ def _kill(alive: set[int]) -> None:
         else:
             alive.add(pid)
             os.kill(pid, signal.SIGKILL)
+
+
+def main() -> None:
+    """Run what the command line says."""
+    at, log, *argv = sys.argv[1:]
+    print(json.dumps(asdict(run(argv, os.environ, at=int(at), log=Path(log)))))
+
+
+if __name__ == "__main__":
+    main()
