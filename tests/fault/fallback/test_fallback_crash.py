@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -12,9 +11,7 @@ from pathlib import Path
 import pytest
 from fault.fallback import killer
 from fault.fallback.fallback_node import BAD, GOOD, SHELLS, TRIAL, FallbackNode
-
-ROUNDS = int(os.environ.get("KOS_ROUNDS", "3"))
-SEED = int(os.environ.get("KOS_SEED", str(random.SystemRandom().randrange(2**32))))
+from fault.rows import ROUNDS, SEED, Row
 
 Prepare = Callable[[FallbackNode], None]
 
@@ -44,13 +41,15 @@ CASES["rebooted"] = (_rebooted, "reboot")
 
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("case", sorted(CASES))
-def test_killed_at_any_change_and_run_again_it_ends_the_trial(tmp_path: Path, shell: str, case: str) -> None:
+def test_killed_at_any_change_and_run_again_it_ends_the_trial(
+    tmp_path: Path, shell: str, case: str, row: Row
+) -> None:
     prepare, reason = CASES[case]
     counted = _kill(tmp_path / "whole", shell, prepare, reason, at=0)
     assert counted.status == 0
     choose = random.Random(f"{SEED}-{shell}-{case}")
     places = range(1, counted.changes + 1)
-    for at in sorted(choose.sample(places, min(ROUNDS, len(places)))):
+    for at in sorted(choose.sample(places, min(3 * ROUNDS, len(places)))):
         where = f"KOS_SEED={SEED} {shell} {case}, killed at change {at} of {counted.changes}"
         root = tmp_path / str(at)
         killed = _kill(root, shell, prepare, reason, at=at)
@@ -60,6 +59,7 @@ def test_killed_at_any_change_and_run_again_it_ends_the_trial(tmp_path: Path, sh
         again = node.fall_back("deadline")
         assert again.returncode == 0, f"{where}: {again.stderr}"
         _assert_ended(node, case, reason, where)
+        row.count()
 
 
 def _kill(root: Path, shell: str, prepare: Prepare, reason: str, *, at: int) -> killer.Run:
