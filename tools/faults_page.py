@@ -25,8 +25,8 @@ _INTRODUCTION = """\
 
 What a node does when it is killed, lied to, cut off, filled up or told a wrong time. Each row is a fault \
 that was brought about on purpose, on containers that boot a real systemd or, for `fallback` alone, in a \
-folder. After each of them the node has to run a good release, whole and healthy, with the state that belongs \
-to it; where it does not, that is counted as lost. A trial that nobody confirms has a deadline of 6 to 12 \
+folder. After each of them the node has to run a good release, whole and healthy, with the state that goes \
+with it; where it does not, that is counted as lost. A trial that nobody confirms has a deadline of 6 to 12 \
 seconds here, and the longest time until healthy holds it where nothing but the dead-man acts.
 
 This page is made from `build/faults.json` by `tools/faults_page.py`. `make test-fault` takes few rounds of \
