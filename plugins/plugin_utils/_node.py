@@ -26,6 +26,12 @@ class NodeAction(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Have SSH notice a cut link from the first connection on: later ones may be shared with it."""
+        result = super().run(tmp, task_vars)
+        self.keep_alive()
+        return dict(result)
+
     def ask(
         self, verb: str, options: t.Mapping[str, t.Any] | None = None, *, secret: bool = False
     ) -> _kosctl.Answer:

@@ -13,6 +13,7 @@ from ansible.errors import AnsibleActionFail
 
 from ansible_collections.kos.fleet.plugins.action import health, lease, node_info, node_units
 from ansible_collections.kos.fleet.plugins.filter.fleet_table import fleet_table
+from ansible_collections.kos.fleet.plugins.plugin_utils._node import KEEPALIVE
 
 
 def test_what_was_asked_for_is_gathered_and_findings_are_no_failure() -> None:
@@ -54,6 +55,12 @@ def test_the_lease_of_another_is_not_given_back_and_not_taken() -> None:
     assert [options for _verb, options in node.asked] == [{}]
     refused = Node(lease=[other, answer(3, message="the node is leased to ben")])
     assert "leased to ben" in refused.run(lease, {"id": "r1"})["msg"]
+
+
+def test_a_link_that_is_cut_is_noticed_from_the_first_connection_on() -> None:
+    node = Node(lease=answer(result={"lease": None}))
+    node.run(lease, {"id": "r1", "state": "absent"})
+    assert node.connection.options["ssh_extra_args"] == KEEPALIVE
 
 
 def test_check_mode_takes_no_lease() -> None:
