@@ -130,7 +130,7 @@ def test_an_endless_request_is_refused_and_not_read_to_its_end(operator: Host) -
     ],
 )
 def test_neither_environment_nor_folder_brings_code_in(
-    operator: Host, reach: lane.Reach, environment: str
+    operator: Host, reach: lane.Reach, setting: str
 ) -> None:
     evil = "rm -rf /tmp/evil && mkdir -p /tmp/evil && cd /tmp/evil"
     for name in ("json.py", "os.py", "site.py", "sitecustomize.py", "usercustomize.py", "kosnode.py"):
