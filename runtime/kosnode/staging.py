@@ -62,22 +62,19 @@ class Staging:
         """
         there = self._local(ref) or self._in_slot(ref, wish)
         if there is not None:
-            return self._present(there)
+            staged = self._present(there)
+            self._write_down(staged, new=False)
+            return staged
         release, refreshed = self._find(ref)
         transfer = self._transfer(release, refreshed)
         manifest = transfer.manifest()
         self._admit(release, manifest, wish)
-        journal = self._node.journal
         new = not self._node.paths.slot(release.root).is_dir()
         staged = transfer.stage(
             reserve=self._config.policy.reserve_bytes,
             extra=lambda directory: render_units(self._node, self._config, directory, manifest),
         )
-        if new:
-            about = {"release": release.root, "name": release.name, "version": release.version}
-            received = staged.bytes.as_json()["total"]
-            journal.append("FETCHED", **about, bytes=received, how=staged.how, mirror=staged.mirror)
-            journal.append("VERIFIED", **about)
+        self._write_down(staged, new=new)
         return staged
 
     def plan(self, ref: str | None, wish: Wish) -> Planned:
@@ -246,6 +243,19 @@ class Staging:
         admission.check_named(current, wanted, wish, line=node.line, refusals=node.refusals)
         admission.check_manifest(current, wanted, wish, node.host())
         return current
+
+    def _write_down(self, staged: Staged, *, new: bool) -> None:
+        """Write FETCHED and VERIFIED, or what a kill just after the slot was made has left out of them."""
+        journal, manifest = self._node.journal, staged.manifest
+        about = {"release": manifest.root, "name": manifest.name, "version": manifest.version}
+        told = {one["state"] for one in journal.entries() if one.get("release") == manifest.root}
+        if new:
+            received = staged.bytes.as_json()["total"]
+            journal.append("FETCHED", **about, bytes=received, how=staged.how, mirror=staged.mirror)
+        elif "FETCHED" not in told:
+            journal.append("FETCHED", **about, how=staged.how)
+        if new or "VERIFIED" not in told:
+            journal.append("VERIFIED", **about)
 
     def _present(self, root: str) -> Staged:
         manifest = self._slots.manifest(root)

@@ -47,6 +47,19 @@ def test_a_release_comes_onto_an_empty_node(bed: CliNode) -> None:
     assert status["last"]["bytes"] > 0
 
 
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_what_a_killed_stage_did_not_write_down_is_written_down_by_the_next(
+    bed: CliNode, written: int
+) -> None:
+    bed.publish("1.0.0")
+    bed.kosctl("stage")
+    lines = bed.paths.journal.read_bytes().splitlines(keepends=True)
+    bed.paths.journal.write_bytes(b"".join(lines[:written]))
+    assert bed.kosctl("stage", "1.0.0")["changed"] is False
+    states = [json.loads(line)["state"] for line in bed.paths.journal.read_bytes().splitlines()]
+    assert states == ["FETCHED", "VERIFIED"]
+
+
 def test_the_unit_is_rendered_into_the_slot_it_runs_from(bed: CliNode) -> None:
     manifest = bed.publish("1.0.0")
     bed.kosctl("stage")
