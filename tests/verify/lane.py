@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Callable
@@ -22,10 +23,13 @@ SCENARIOS = REPOSITORY / "molecule"
 INVENTORIES = (INVENTORY, SCENARIOS / "inventory")
 AS_NEW = FOLDER / "as-new.json"
 RUNS = FOLDER / "runs.jsonl"
+# What playbooks keep on the controller; empty before each scenario.
+CONTROLLER = FOLDER / "controller"
 WORLD = REPOSITORY / "build/world/molecule"
 # Another fleet's, with keys of its own.
 OTHER_WORLD = REPOSITORY / "build/world/molecule-other"
-BED = "molecule"
+# Machines are found by this name, so each copy of the project has its own.
+BED = f"molecule{hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:8]}"
 # node1 and node2 are zone a, node3 and node4 zone b; zone c has the odd ones, which are no part of the fleet.
 PLAN = Plan(
     inventory=INVENTORY,

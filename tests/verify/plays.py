@@ -32,6 +32,11 @@ class Outcome:
     run: record.Run | None
 
     @property
+    def words(self) -> str:
+        """What it printed, without its line breaks."""
+        return " ".join(self.text.split())
+
+    @property
     def said(self) -> record.Run:
         """What its tasks said."""
         assert self.run is not None, self.text
@@ -80,7 +85,7 @@ def start(
         inventories: Inventories instead of those of the lane.
         more: More options.
     """
-    recorded = lane.FOLDER / f"run-{uuid.uuid4().hex}.jsonl"
+    recorded = lane.CONTROLLER / f"run-{uuid.uuid4().hex}.jsonl"
     command = [str(PROGRAM), *(f"--inventory={path}" for path in inventories), str(playbook), *more]
     if variables:
         command += ["--extra-vars", json.dumps(variables)]
@@ -104,7 +109,7 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=lane.FOLDER,
+        cwd=lane.CONTROLLER,
         env=environment,
     )
     return Started(process, recorded)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"ready: {error}", file=sys.stderr)
         return 1
     lane.RUNS.unlink(missing_ok=True)
+    shutil.rmtree(lane.CONTROLLER, ignore_errors=True)
+    lane.CONTROLLER.mkdir()
     return 0
 
 
