@@ -155,7 +155,7 @@ class Staging:
         self._trust.refresh()
         for release in self._trust.releases():
             if release.root == root:
-                return self._transfer_anew(release).manifest()
+                return self._transfer_anew(release).signed_manifest()
         return None
 
     def mirrors(self) -> list[fetch.Mirror]:

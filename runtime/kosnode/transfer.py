@@ -164,6 +164,10 @@ class Transfer:
     def _manifest(self) -> Manifest:
         if self._present:
             return self._slots.manifest(self.release.root)
+        return self.signed_manifest()
+
+    def signed_manifest(self) -> Manifest:
+        """Return the manifest as it is signed, whatever a slot of the release holds; raises as `manifest`."""
         kept = self._downloads.path(self.release.target_path)
         try:
             return self._parsed(kept.read_bytes())

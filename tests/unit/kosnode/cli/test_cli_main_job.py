@@ -242,6 +242,20 @@ def test_a_damaged_slot_is_named_by_verify_and_mended_by_scrub(bed: CliNode) -> 
     assert bed.kosctl("verify")["ok"]
 
 
+@pytest.mark.parametrize("left", [b"", b'{"format":1,"na', b"{}"])
+def test_a_damaged_manifest_is_mended_from_what_is_signed(bed: CliNode, left: bytes) -> None:
+    manifest = bed.publish("1.0.0")
+    bed.install("1.0.0")
+    path = bed.paths.slot(manifest.root) / "release.json"
+    good = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(left)
+    assert bed.kosctl("verify")["exit"] == 10
+    assert bed.kosctl("scrub")["changed"]
+    assert path.read_bytes() == good
+    assert bed.kosctl("verify")["ok"]
+
+
 def test_two_controllers_collide_at_the_lease(bed: CliNode) -> None:
     bed.publish("1.0.0")
     bed.operate("stage")
