@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the checks, the local fleet and the benchmarks need, and says so; quick when all is there.
 #
-# usage: tools/setup.sh [bench]
+# usage: tools/setup.sh [bench | infra]
 #
 # Debian packages come from apt-get, as root or through sudo; Python packages go into .venv, each with the hash
-# that requirements/dev.txt gives. With "bench" come the programs that the benchmarks compare with.
+# that requirements/dev.txt gives. With "bench" come the programs that the benchmarks compare with, with "infra"
+# the environment build/environments/infra, in which the Pulumi programs and their tests run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -106,6 +107,21 @@ make_venv() {
     printf '%s\n' "$wanted" >"$stamp"
 }
 
+# Pulumi's SDK has dependencies that nothing else here needs, so .venv stays without it.
+make_infra() {
+    local folder=build/environments/infra wanted
+    wanted=$(sha256sum requirements/infra.txt)
+    if [[ -f $folder/.made-from && $(<"$folder/.made-from") == "$wanted" ]]; then
+        return
+    fi
+    say "installing the Python packages of requirements/infra.txt into $folder (a minute or two)"
+    .venv/bin/python -m venv --clear "$folder" 9>&- || die "python could not make $folder"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+        --requirement requirements/infra.txt 9>&- ||
+        die "pip could not install requirements/infra.txt; what it said is above"
+    printf '%s\n' "$wanted" >"$folder/.made-from"
+}
+
 # Ansible finds a collection by its path, which has to end in ansible_collections/kos/fleet.
 link_collection() {
     mkdir -p build/ansible_collections/kos
@@ -129,3 +145,6 @@ if [[ -z $python ]]; then
 fi
 make_venv "$python"
 link_collection
+if [[ ${1:-} == infra ]]; then
+    make_infra
+fi
