@@ -23,6 +23,12 @@ PACKAGES = (
     "busybox ca-certificates curl e2fsprogs faketime iproute2 less nftables procps strace util-linux"
 ).split()
 
+# What is backed up, and what backs it up. Debian 12 has a restic that is too old, and no rest-server.
+BACKUP_PACKAGES = {
+    "trixie": ("pgbackrest", "postgresql", "restic", "restic-rest-server", "sqlite3"),
+    "bookworm": (),
+}
+
 # A clock or a kernel setting that is set in a privileged container is that of the whole machine, so nothing
 # that could set one starts. The rest wants devices of its own, or would wake up in the middle of a test.
 MASKED_UNITS = (
@@ -65,6 +71,12 @@ CUSTOMISATION = (
     "touch {root}/etc/.updated {root}/var/.updated",
 )
 
+# A server that a test wants is one that it sets up.
+BACKUP_CUSTOMISATION = (
+    "chroot {root} systemctl disable postgresql.service",
+    "chroot {root} pg_dropcluster 17 main",
+)
+
 
 def tag(suite: str) -> str:
     """Return the tag of the image that today's recipe makes for a Debian suite.
@@ -96,11 +108,13 @@ def _mmdebstrap(suite: str, archive: Path) -> list[str]:
         raise BedError(f"suite {suite!r} is not one of {', '.join(SUITES)}")
     mask = " ".join(f"/etc/systemd/system/{unit}" for unit in MASKED_UNITS)
     hooks = [f'for unit in {mask}; do ln -sf /dev/null "$1$unit"; done']
-    hooks += [line.format(root='"$1"') for line in CUSTOMISATION]
+    backup = BACKUP_PACKAGES[suite]
+    customisation = (*CUSTOMISATION, *BACKUP_CUSTOMISATION) if backup else CUSTOMISATION
+    hooks += [line.format(root='"$1"') for line in customisation]
     return [
         "mmdebstrap",
         "--variant=minbase",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join((*PACKAGES, *backup))}",
         *(f"--dpkgopt=path-exclude={path}" for path in UNNEEDED_PATHS),
         *(f"--customize-hook={hook}" for hook in hooks),
         suite,
