@@ -110,3 +110,17 @@ class TrustError(KosError):
 
     exit_code = 13
     kind = "trust"
+
+
+class PartialError(KosError):
+    """A snapshot was made that lacks something; the message says what."""
+
+    exit_code = 14
+    kind = "partial"
+
+
+class UntestedError(KosError):
+    """A drill could not test, which is no success."""
+
+    exit_code = 15
+    kind = "untested"
