@@ -1,0 +1,1 @@
+"""From a snapshot to a proven directory, and from there by a swap to live data."""
