@@ -146,7 +146,7 @@ class ActionModule(NodeAction):
         }
 
     def _staged(self) -> dict[str, t.Any]:
-        answer = self.ask("stage", self._wish)
+        answer = self._ask_to_stage()
         if not answer.ok:
             return as_result(answer)
         return {
@@ -156,8 +156,11 @@ class ActionModule(NodeAction):
             "actions": answer.actions,
         }
 
+    def _ask_to_stage(self) -> _kosctl.Answer:
+        return self.ask("stage", {**self._wish, "lease": self._args["lease"]})
+
     def _confirmed(self) -> dict[str, t.Any]:
-        staged = self.ask("stage", self._wish)
+        staged = self._ask_to_stage()
         if not staged.ok:
             return as_result(staged)
         before = (staged.status or {}).get("current")

@@ -143,7 +143,7 @@ class Trial:
         if answer.exit == _kosctl.REFUSED:
             self._refusals.append(answer.message)
             if len(self._refusals) >= CONFIRM_TRIES:
-                self._quietly("revert")
+                self._quietly("revert", {"lease": self._lease})
         self._sleep(POLL_S)
         self._fresh()
         return None
@@ -160,9 +160,9 @@ class Trial:
             words.append(f"the confirmation was refused: {self._refusals[-1]}")
         return Ending(str(last["outcome"]), ": ".join(words), last, status)
 
-    def _quietly(self, verb: str) -> None:
+    def _quietly(self, verb: str, options: Mapping[str, t.Any] | None = None) -> None:
         try:
-            self._ask(verb)
+            self._ask(verb, options)
         except Unreachable:
             self._fresh()
 

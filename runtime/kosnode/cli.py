@@ -72,7 +72,7 @@ def run(context: verbs.Context, args: argparse.Namespace) -> Answer:
     if looks:
         answered.envelope["status"] = answered.envelope["result"]
     if args.verb in CHANGING and (answered.envelope["changed"] or not answered.envelope["ok"]):
-        hidden = ("token", "verb", "json", "debug")
+        hidden = ("token", "verb", "json", "debug", "needs_lease")
         options = {
             key: value
             for key, value in vars(args).items()
@@ -110,7 +110,8 @@ def build_parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="answer with one JSON object on standard output")
     parser.add_argument("--debug", action="store_true", help="show where an unexpected error comes from")
-    parser.set_defaults(run=None, verb=None)
+    # Only the operator's gate sets this one; root on the console asks for no lease (break-glass).
+    parser.set_defaults(run=None, verb=None, needs_lease=False)
     sub = parser.add_subparsers(metavar="VERB", title="verbs")
     _Verbs(sub, shared).add_all()
     _add_others(sub, words)
@@ -127,7 +128,9 @@ class _Verbs:
     def add_all(self) -> None:
         self._add("status", verbs.show_status)
         self._wish(self._add("plan", verbs.show_plan))
-        self._wish(self._add("stage", verbs.stage))
+        stage = self._add("stage", verbs.stage)
+        self._wish(stage)
+        stage.set_defaults(lease=None)
         activate = self._add("activate", verbs.activate)
         self._wish(activate)
         self._trial(activate)
@@ -135,7 +138,7 @@ class _Verbs:
         confirm.add_argument("--token-file", metavar="FILE", help="file with the token; - is standard input")
         confirm.add_argument("--lease", metavar="ID", help="your lease of this node")
         confirm.set_defaults(token=None)
-        self._add("revert", verbs.revert)
+        self._add("revert", verbs.revert).set_defaults(lease=None)
         self._add("recover", verbs.recover)
         rollback = self._add("rollback", verbs.rollback)
         self._wish(rollback)

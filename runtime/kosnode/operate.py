@@ -63,11 +63,11 @@ ALLOWED: Mapping[str, Mapping[str, Check]] = {
     "units": {},
     "doctor": {},
     "plan": _WISH,
-    "stage": _WISH,
+    "stage": {**_WISH, "lease": _LEASE},
     "activate": _SWITCH,
     "rollback": _SWITCH,
     "confirm": {"token": _TOKEN, "lease": _LEASE},
-    "revert": {},
+    "revert": {"lease": _LEASE},
     "recover": {},
     "verify": {"release": _RELEASE},
     "gc": {"release": _RELEASE},
@@ -104,7 +104,7 @@ def handle(context: verbs.Context, data: bytes) -> command.Answer:
         refused = error
         return command.answer(verb, lambda: _refuse(refused), status=context.status)
     args = cli.build_parser([verb]).parse_args([verb])
-    for key, value in options.items():
+    for key, value in {**options, "needs_lease": True}.items():
         setattr(args, key, value)
     return cli.run(context, args)
 

@@ -226,6 +226,7 @@ def show_evidence(context: Context, args: argparse.Namespace) -> Result:
 def stage(context: Context, args: argparse.Namespace) -> Result:
     """Fetch and verify a release into a slot."""
     with recovery.changing(context.node, "stage"):
+        _check_lease(context.node, args)
         context.slots.cleanup()
         staged = context.staging.stage(args.release, _wish(args))
     result = staged.as_json()
@@ -271,7 +272,9 @@ def confirm(context: Context, args: argparse.Namespace) -> Result:
 
 def revert(context: Context, args: argparse.Namespace) -> Result:
     """End a running trial: back to the release before."""
-    ending = trial.revert(context.any_node)
+    node = context.any_node
+    _check_lease(node, args)
+    ending = trial.revert(node)
     if ending is None:
         return Result({"outcome": None}, text="no trial is running")
     words = f"trial {ending['trial']} ended: {ending['outcome']}"
@@ -393,6 +396,11 @@ def watch_trial(context: Context, args: argparse.Namespace) -> Result:
 
 
 # Parts of the above.
+
+
+def _check_lease(node: Node, args: argparse.Namespace) -> None:
+    if args.needs_lease:
+        node.leases.check(args.lease)
 
 
 def audited(context: Context, verb: str, options: Mapping[str, Any], answered: Mapping[str, Any]) -> None:

@@ -70,6 +70,7 @@ def test_a_release_is_staged_activated_looked_at_and_confirmed(evidence: dict[st
     result = node.run(module, {"release": "1.1.0", "bake": 5, "lease": "r1", **evidence})
 
     assert node.verbs == ["stage", "activate", "status", "confirm"]
+    assert node.asked[0][1]["lease"] == "r1"
     assert node.asked[1][1] == {"release": ROOTS["1.1.0"], "bake_s": 5, "lease": "r1"}
     assert (result["changed"], result["outcome"], result["release"], result["bytes"]) == (
         True,

@@ -33,6 +33,8 @@ class Node:
             if self.confirms:
                 return self.confirms.pop(0)
             return Answer("confirm", True, 0, True, result={"outcome": "confirmed", "downtime_s": 0})
+        if verb == "revert":
+            assert options == {"lease": "r1"}
         if verb != "status":
             return Answer(verb, True, 0)
         step = self.story.pop(0) if len(self.story) > 1 else self.story[0]

@@ -288,3 +288,27 @@ def test_what_changes_the_node_stands_in_the_audit_log_without_its_token(bed: Cl
     assert all(one["who"]["uid"] >= 0 for one in entries)
     assert "token" not in log
     assert bed.context().audit.verify() == 3
+
+
+def test_over_the_gate_only_who_has_the_lease_stages_and_reverts(bed: CliNode) -> None:
+    """M09: two controllers collide; root on the console may end a trial all the same (break-glass)."""
+    bed.publish("1.0.0")
+    bed.install("1.0.0")
+    bed.publish("1.1.0")
+    assert bed.operate("lease", take="rollout-a", holder="anna")["ok"]
+    for words in ({}, {"lease": "rollout-b"}):
+        refused = bed.operate("stage", release="1.1.0", **words)
+        assert (refused["exit"], refused["error"]["key"]) == (3, "lease")
+        assert "anna" in refused["error"]["message"]
+        assert len(refused["status"]["slots"]) == 1
+    assert bed.operate("stage", release="1.1.0", lease="rollout-a")["ok"]
+    assert bed.operate("activate", release="1.1.0", lease="rollout-a")["ok"]
+    for words in ({}, {"lease": "rollout-b"}):
+        refused = bed.operate("revert", **words)
+        assert (refused["exit"], refused["error"]["key"]) == (3, "lease")
+        assert refused["status"]["state"] == "TRIAL"
+    assert bed.operate("revert", lease="rollout-a")["result"]["outcome"] == "reverted-healthy"
+    assert bed.operate("activate", release="1.1.0", lease="rollout-a")["ok"]
+    assert bed.kosctl("stage", "1.1.0")["error"]["kind"] == "busy"
+    assert bed.kosctl("revert")["result"]["outcome"] == "reverted-healthy"
+    assert bed.kosctl("stage", "1.1.0")["ok"]
