@@ -115,10 +115,12 @@ TMPFILES = "d /run/kos 0755 root root -\n"
 
 # The path goes through the link `current`: its parents belong to root alone, so only root can make it mean
 # another program, and an engine that is switched needs no second file that is switched at the same moment.
-SUDOERS = """\
+# The one command that the operator account may run as root, and that its SSH keys run whatever is asked.
+GATE = "/opt/kos/current/bin/kosctl operate"
+SUDOERS = f"""\
 # The one right of the operator of kOS: requests as JSON on stdin, checked by kosctl.
 Defaults:kosops env_reset, !setenv, !requiretty
-kosops ALL=(root:root) NOPASSWD: /opt/kos/current/bin/kosctl operate
+kosops ALL=(root:root) NOPASSWD: {GATE}
 """
 
 
@@ -682,7 +684,7 @@ def _accounts_and_folders(paths: NodePaths) -> list[Resource]:
 
 
 def _operator_files(keys: Sequence[str], paths: NodePaths) -> list[Resource]:
-    lines = "".join(f"restrict,pty {key}\n" for key in keys)
+    lines = "".join(f'restrict,command="sudo -n {GATE}" {key}\n' for key in keys)
     return [
         File(
             paths.root / OPERATOR_HOME / ".ssh/authorized_keys",

@@ -1,11 +1,16 @@
-"""Asks a machine's kosctl, and its systemd, as root."""
+"""Asks a machine's kosctl, and its systemd: as root, and as the operator account."""
 
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from typing import Any
 
+from testinfra.backend.base import CommandResult
 from testinfra.host import Host
+
+from bed import Bed
 
 KOSCTL = "/opt/kos/current/bin/kosctl"
 
@@ -36,3 +41,15 @@ def journal(host: Host) -> list[dict[str, Any]]:
     """Return the entries of a node's journal, oldest first."""
     text = host.file("/var/lib/kos/journal/journal.jsonl").content_string
     return [json.loads(line) for line in text.splitlines()]
+
+
+def as_operator(host: Host, command: str) -> CommandResult:
+    """Run a command in a shell of the operator account, by way of root: its SSH keys give no shell."""
+    return host.run(f"cd /tmp && runuser -u kosops -- /bin/sh -c {shlex.quote(command)}")
+
+
+def over_ssh(bed: Bed, name: str, command: str, request: bytes) -> subprocess.CompletedProcess[bytes]:
+    """Connect as the operator account, ask for a command (none: a session), and hand it a request."""
+    ssh, *rest = bed.ssh_command(name, "kosops")
+    asked = [ssh, "-T", "-o", "BatchMode=yes", *rest, *([command] if command else [])]
+    return subprocess.run(asked, input=request, capture_output=True, check=False)

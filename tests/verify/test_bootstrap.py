@@ -7,7 +7,9 @@ import json
 import pytest
 from testinfra.host import Host
 
+from bed import Bed
 from verify import lane, record
+from verify.node import as_operator, over_ssh
 
 KOSCTL = "/opt/kos/current/bin/kosctl"
 MODES = {
@@ -127,12 +129,10 @@ def test_the_operator_may_do_one_thing_as_root(node: Host) -> None:
 
 
 @pytest.mark.parametrize("name", ["node1", "node5"])
-def test_the_operator_is_let_in_and_answered(reach: lane.Reach, name: str) -> None:
-    operator = reach(name, "kosops")
-    answer = operator.run(
-        f"""echo '{{"format":1,"verb":"status","options":{{}}}}' | sudo -n {KOSCTL} operate"""
-    )
-    assert json.loads(answer.stdout)["result"]["state"] == "EMPTY"
+def test_the_operator_is_let_in_and_gets_the_gate_whatever_it_asks(bed: Bed, name: str) -> None:
+    for asked in (f"sudo -n {KOSCTL} operate", "id", ""):
+        answer = over_ssh(bed, name, asked, b'{"format":1,"verb":"status","options":{}}')
+        assert json.loads(answer.stdout)["result"]["state"] == "EMPTY"
 
 
 @pytest.mark.parametrize(
@@ -152,5 +152,7 @@ def test_the_operator_is_let_in_and_answered(reach: lane.Reach, name: str) -> No
     ],
 )
 @pytest.mark.parametrize("name", ["node1", "node5"])
-def test_the_operator_is_refused_what_is_not_its_own(reach: lane.Reach, name: str, attempt: str) -> None:
-    assert reach(name, "kosops").run(attempt).rc != 0
+def test_a_shell_in_that_account_would_be_refused_what_is_not_its_own(
+    reach: lane.Reach, name: str, attempt: str
+) -> None:
+    assert as_operator(reach(name), attempt).rc != 0

@@ -109,7 +109,7 @@ def test_the_operator_may_run_one_command_and_cannot_read_what_root_keeps(
     assert rights == ["kosops ALL=(root:root) NOPASSWD: /opt/kos/current/bin/kosctl operate"]
     assert stat.S_IMODE(sudoers.stat().st_mode) == 0o440
     keys = paths.root / "var/lib/kosops/.ssh/authorized_keys"
-    assert keys.read_text() == f"restrict,pty {KEY}\n"
+    assert keys.read_text() == f'restrict,command="sudo -n /opt/kos/current/bin/kosctl operate" {KEY}\n'
     assert stat.S_IMODE(paths.evidence.stat().st_mode) == 0o700
 
 
