@@ -128,6 +128,15 @@ link_collection() {
     [[ -L build/ansible_collections/kos/fleet ]] || ln -s ../../.. build/ansible_collections/kos/fleet
 }
 
+# What the guides call kosctl, on the controller.
+make_command() {
+    local program="#!/bin/sh
+PYTHONPATH='$PWD/runtime' exec '$PWD/.venv/bin/python' -m kosnode \"\$@\""
+    [[ -x .venv/bin/kosctl && $(<.venv/bin/kosctl) == "$program" ]] && return
+    printf '%s\n' "$program" >.venv/bin/kosctl
+    chmod 755 .venv/bin/kosctl
+}
+
 check_system
 lock
 if [[ ${1:-} == bench ]]; then
@@ -144,6 +153,7 @@ if [[ -z $python ]]; then
     [[ -n $python ]] || die "no Python from 3.11 to 3.13 is here, nor in this Debian's packages"
 fi
 make_venv "$python"
+make_command
 link_collection
 if [[ ${1:-} == infra ]]; then
     make_infra
