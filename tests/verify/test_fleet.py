@@ -293,6 +293,15 @@ def test_site_leaves_the_release_alone(reach: lane.Reach) -> None:
     assert runs_of_services(reach) == before
 
 
+@pytest.mark.parametrize("limit", ["node1", "node1:node2:node3"])
+def test_the_same_play_takes_one_host_or_many_and_is_done(reach: lane.Reach, limit: str) -> None:
+    """S01: converging is the scenario's; D06: limit."""
+    ended = plays.run("kos.fleet.site", limit=limit)
+    assert ended.rc == 0, ended.text
+    assert ended.said.changed == []
+    assert {one.host for one in ended.said.of("kos.fleet.release")} == set(limit.split(":"))
+
+
 def test_a_tag_takes_only_its_part(reach: lane.Reach) -> None:
     """D06."""
     ended = plays.run("kos.fleet.site", limit="node1", more=["--tags", "bootstrap"])
