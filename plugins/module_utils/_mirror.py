@@ -49,14 +49,15 @@ def plan(
 ) -> tuple[list[str], list[str]]:
     """Return the files to send, in order, and those to remove afterwards.
 
-    wanted, there: path to `size`, and `sha256` where the file may change its content.
+    wanted, there: path to `size`, and `sha256` where the name says no hash: another repository has other metadata
+    of the same names.
     """
     send = [
         path
         for path, entry in wanted.items()
         if path not in there
         or there[path]["size"] != entry["size"]
-        or (not immutable(path) and there[path].get("sha256") != entry["sha256"])
+        or there[path].get("sha256") != entry.get("sha256")
     ]
     remove = [path for path in there if path not in wanted]
     return sorted(send, key=rank), sorted(remove, key=rank, reverse=True)

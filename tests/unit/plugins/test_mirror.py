@@ -41,6 +41,11 @@ def test_only_what_differs_is_sent() -> None:
     assert _mirror.plan(FILES, FILES) == ([], [])
 
 
+def test_metadata_of_another_repository_does_not_stay_because_it_has_the_same_name_and_size() -> None:
+    there = {**FILES, "metadata/1.root.json": {"size": 9, "sha256": "of another"}}
+    assert _mirror.plan(FILES, there)[0] == ["metadata/1.root.json"]
+
+
 def test_what_is_not_public_any_more_goes_away() -> None:
     assert _mirror.plan(FILES, {**FILES, "releases/OLD.json": {"size": 1}})[1] == ["releases/OLD.json"]
 
