@@ -49,8 +49,8 @@ def plan(
 ) -> tuple[list[str], list[str]]:
     """Return the files to send, in order, and those to remove afterwards.
 
-    wanted, there: path to `size`, and `sha256` where the name says no hash: another repository has other metadata
-    of the same names.
+    wanted, there: path to `size`, and `sha256` where the name says no hash: another repository has other
+    metadata of the same names.
     """
     send = [
         path
