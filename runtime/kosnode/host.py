@@ -119,7 +119,7 @@ TMPFILES = "d /run/kos 0755 root root -\n"
 GATE = "/opt/kos/current/bin/kosctl operate"
 SUDOERS = f"""\
 # The one right of the operator of kOS: requests as JSON on stdin, checked by kosctl.
-Defaults:kosops env_reset, !setenv, !requiretty
+Defaults:kosops env_reset, !setenv, !requiretty, env_keep="SSH_CONNECTION"
 kosops ALL=(root:root) NOPASSWD: {GATE}
 """
 
