@@ -34,6 +34,9 @@ from .recovery import (
 from .systemd import StartError
 from .watch import fresh_health
 
+# As much as `fallback` writes over it.
+OUTCOME_BYTES = 1024
+
 
 class MigrationError(KosError):
     """A migration of a release failed: the release is at fault, and is refused."""
@@ -338,9 +341,10 @@ def _prepare(
 
 
 def _lay_way_back(paths: NodePaths, trial: Trial) -> None:
-    """Lay the link ready that `fallback` renames, so that a revert needs no room on the disk."""
+    """Lay ready what `fallback` renames and writes over, so that a revert needs no room on the disk."""
     ready = paths.var / ".fallback"
     ready.mkdir(exist_ok=True)
+    files.write_durable(ready / "outcome", b" " * (OUTCOME_BYTES - 1) + b"\n")
     if trial.previous != record.NONE:
         files.link_durable(ready / "current", f"releases/{trial.previous}")
 

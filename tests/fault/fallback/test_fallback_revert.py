@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from fault.fallback.fallback_node import BAD, FALLBACK, GOOD, SHELLS, TRIAL, FallbackNode, point, tool
 
+from kosnode.record import read_outcome
+
 
 @pytest.fixture(params=SHELLS)
 def node(request: pytest.FixtureRequest, tmp_path: Path) -> FallbackNode:
@@ -213,8 +215,77 @@ def test_the_link_is_switched_where_no_new_name_can_be_made(node: FallbackNode) 
     ready.parent.mkdir()
     point(ready, f"releases/{GOOD}")
     for name in ("ln", "mkdir"):
-        (node.bin / name).unlink(missing_ok=True)
-        (node.bin / name).write_text("#!/bin/sh\nexit 1\n")
-        (node.bin / name).chmod(0o755)
+        replace_program(node, name, "exit 1")
     assert node.fall_back("deadline").returncode == 0
     assert node.current == f"releases/{GOOD}"
+
+
+def test_a_unit_that_cannot_end_a_trial_tries_again_ever_more_rarely(node: FallbackNode) -> None:
+    """And without the lock: who has mended the cause need not wait."""
+    node.extra["INVOCATION_ID"] = "of a unit"
+    replace_program(
+        node, "sleep", 'exec 8<>"$KOS_ROOT/run/kos/lock"; flock -n 8 && echo "sleep $1" >>"$FAKE_LOG"'
+    )
+    node.write_trial()
+    away = (node.var / "releases" / GOOD).rename(node.root / "away")
+    said = [node.fall_back("deadline").stderr for _ in range(9)]
+    assert node.calls == [f"sleep {pause}" for pause in (0, 5, 15, 35, 75, 155, 240, 240, 240)]
+    assert all("is gone" in told for told in said)
+    assert "trying again in 80 s" in said[4]
+    away.rename(node.var / "releases" / GOOD)
+    assert node.fall_back("operator").returncode == 0
+    assert node.current == f"releases/{GOOD}"
+
+
+def test_another_trial_that_cannot_be_ended_is_tried_again_at_once(node: FallbackNode) -> None:
+    node.extra["INVOCATION_ID"] = "of a unit"
+    replace_program(node, "sleep", 'echo "sleep $1" >>"$FAKE_LOG"')
+    node.write_trial()
+    shutil.rmtree(node.var / "releases" / GOOD)
+    node.fall_back("deadline")
+    trial = node.var / "trial"
+    trial.write_text(trial.read_text().replace(TRIAL, "20261121T130000Z-4567abcd"))
+    node.fall_back("deadline")
+    assert node.calls == ["sleep 0", "sleep 0"]
+
+
+def test_a_person_who_cannot_end_a_trial_is_told_at_once(node: FallbackNode) -> None:
+    replace_program(node, "sleep", "exec false")
+    node.write_trial()
+    shutil.rmtree(node.var / "releases" / GOOD)
+    done = node.fall_back("operator")
+    assert (done.returncode, node.calls) == (1, [])
+    assert "trying again" not in done.stderr
+
+
+@pytest.mark.parametrize("laid", [True, False], ids=["laid ready", "written before"])
+def test_on_a_full_disk_the_reason_is_written_over_what_is_there(node: FallbackNode, laid: bool) -> None:
+    """A release that was unhealthy has to stay refused."""
+    node.write_trial()
+    (node.var / ".fallback").mkdir()
+    ready = node.var / (".fallback/outcome" if laid else "outcome")
+    ready.write_text(
+        "x" * 1000 + "\n" if laid else f"id={TRIAL}\nreason=health\ndetail=http 500\n" + "x" * 700
+    )
+    # A new file cannot be written there; a folder of this name is what stands for that.
+    (node.var / ".outcome.new").mkdir()
+    before = ready.stat().st_ino
+    done = node.fall_back("health" if laid else "deadline", "--detail", "http 500")
+    assert done.returncode == 0, done.stderr
+    assert (node.var / "outcome").stat().st_ino == before
+    outcome = read_outcome(node.var / "outcome")
+    assert outcome is not None
+    assert (outcome.id, outcome.reason, outcome.detail, outcome.complete) == (
+        TRIAL,
+        "health",
+        "http 500",
+        True,
+    )
+    assert outcome.failed == ()
+
+
+def replace_program(node: FallbackNode, name: str, script: str) -> None:
+    """Have `fallback` run this in place of a program."""
+    (node.bin / name).unlink(missing_ok=True)
+    (node.bin / name).write_text(f"#!/bin/sh\n{script}\n")
+    (node.bin / name).chmod(0o755)
