@@ -1,0 +1,324 @@
+"""Reads what a snapshot will hold: walks the roots, hashes what changed, and says what did not hold still.
+
+Files are hashed before restic reads them and looked at again afterwards: what has the same size, times and
+inode at both ends is what restic read in between.
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import hashlib
+import json
+import os
+import pwd
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from .. import files
+from ..errors import NotFoundError
+from .manifest import Entry, encode, relative
+from .source import Root
+
+READ_BYTES = 1 << 20
+# A file that is younger than this may change again within one tick of the file system's clock.
+_YOUNG_NS = 2_000_000_000
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
+_BATCH = 64
+
+Identity = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A path as a walk met it; `path` is absolute."""
+
+    path: str
+    status: os.stat_result
+
+    @property
+    def identity(self) -> Identity:
+        """What changes when the content does: size, mtime, ctime, inode."""
+        one = self.status
+        return (one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino)
+
+
+@dataclass
+class Walk:
+    """What a walk found.
+
+    Args:
+        seen: files, links and directories by path.
+        special: sockets, pipes and devices: they are left out of the snapshot.
+        unread: directories that cannot be listed, and why.
+    """
+
+    seen: dict[str, Seen] = field(default_factory=dict)
+    special: list[str] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Read:
+    """Entries of a manifest, and what goes with them.
+
+    Args:
+        entries: sorted.
+        unstable: absolute paths that changed while they were hashed.
+        unread: absolute paths that cannot be read, and why.
+        hashed_bytes: how much was hashed anew.
+    """
+
+    entries: tuple[Entry, ...]
+    unstable: frozenset[str]
+    unread: Mapping[str, str]
+    hashed_bytes: int
+
+
+class Hashes:
+    """Remembers the hash of each file, so that one that did not change is not read again.
+
+    Args:
+        path: where it is kept. A file that is missing or damaged makes every file be hashed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, list[object]] = {}
+        try:
+            value = json.loads(path.read_bytes())
+            self._known = value if isinstance(value, dict) else {}
+        except (OSError, ValueError):
+            self._known = {}
+
+    def find(self, one: Seen) -> str | None:
+        """Return the SHA3-256 that a file with this identity had."""
+        known = self._known.get(encode(os.fsencode(one.path)))
+        if isinstance(known, list) and len(known) == 5 and tuple(known[:4]) == one.identity:
+            return str(known[4])
+        return None
+
+    def save(self, seen: Iterable[Seen], hashes: Mapping[str, str], *, began_ns: int) -> None:
+        """Remember the hashes of files that had been left alone for a while when they were hashed.
+
+        Args:
+            began_ns: wall clock before the walk.
+        """
+        limit = began_ns - _YOUNG_NS
+        kept = {
+            encode(os.fsencode(one.path)): [*one.identity, hashes[one.path]]
+            for one in seen
+            if one.path in hashes and one.status.st_mtime_ns < limit and one.status.st_ctime_ns < limit
+        }
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.write_durable(self._path, json.dumps(kept, separators=(",", ":")).encode(), mode=0o600)
+
+
+def walk(roots: Sequence[Root], excluded: Callable[[str], bool]) -> Walk:
+    """Look at everything below the stored paths of the roots.
+
+    Args:
+        excluded: says of an absolute path whether it is left out.
+
+    Raises:
+        NotFoundError: a root is not there.
+    """
+    found = Walk()
+    for root in roots:
+        path = os.fspath(root.stored)
+        try:
+            _keep(found, Seen(path, os.lstat(path)), excluded)
+        except FileNotFoundError:
+            raise NotFoundError(f"{path} is not there, so it cannot be backed up", key="source") from None
+    return found
+
+
+def read(found: Walk, hashes: Hashes, *, began_ns: int) -> Read:
+    """Hash the files of a walk and make entries of all that it found.
+
+    Args:
+        began_ns: wall clock before the walk.
+    """
+    known = {one.path: digest for one in found.seen.values() if (digest := hashes.find(one)) is not None}
+    fresh = [one for one in found.seen.values() if stat.S_ISREG(one.status.st_mode) and one.path not in known]
+    unstable: set[str] = set()
+    unread: dict[str, str] = dict(found.unread)
+    sizes: dict[str, int] = {}
+    counted = 0
+    for one, result in _hash_all(fresh):
+        if isinstance(result, OSError):
+            # What went away in between is missing on purpose, and shows in the second walk.
+            if result.errno in _GONE:
+                unstable.add(one.path)
+            else:
+                unread[one.path] = result.strerror or str(result)
+            continue
+        digest, size, steady = result
+        counted += size
+        known[one.path] = digest
+        sizes[one.path] = size
+        if not steady:
+            unstable.add(one.path)
+    hashes.save((one for one in found.seen.values() if one.path not in unstable), known, began_ns=began_ns)
+    entries = []
+    for one in found.seen.values():
+        entry = _entry(one, known.get(one.path), sizes.get(one.path))
+        if entry is not None:
+            entries.append(entry)
+        elif one.path not in unread:
+            unstable.add(one.path)
+    entries.sort(key=lambda entry: entry.path.encode("utf-8"))
+    return Read(tuple(entries), frozenset(unstable), unread, counted)
+
+
+def changed(before: Walk, after: Walk) -> set[str]:
+    """Return the paths that differ between two walks: changed, come or gone."""
+    found = set(before.seen) ^ set(after.seen)
+    for path, one in before.seen.items():
+        later = after.seen.get(path)
+        if later is not None and (
+            later.identity != one.identity or later.status.st_mode != one.status.st_mode
+        ):
+            found.add(path)
+    return found
+
+
+def young(found: Walk, folders: Iterable[str], since_ns: int) -> set[str]:
+    """Return what lies directly in one of the folders and was written since then."""
+    inside = set(folders)
+    return {
+        path
+        for path, one in found.seen.items()
+        if path.rpartition("/")[0] in inside
+        and max(one.status.st_mtime_ns, one.status.st_ctime_ns) >= since_ns
+    }
+
+
+def is_folder(found: Walk, path: str) -> bool:
+    """Say whether a path of a walk is a directory."""
+    one = found.seen.get(path)
+    return one is not None and stat.S_ISDIR(one.status.st_mode)
+
+
+def hash_file(path: str) -> tuple[str, int, os.stat_result, os.stat_result]:
+    """Return SHA3-256 in hex and size of a file as it was read, and its status before and after."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        before = os.fstat(descriptor)
+        hashed = hashlib.sha3_256()
+        size = 0
+        buffer = memoryview(bytearray(min(READ_BYTES, max(before.st_size + 1, 1))))
+        with open(descriptor, "rb", buffering=0, closefd=False) as stream:
+            while count := stream.readinto(buffer):
+                hashed.update(buffer[:count])
+                size += count
+        return hashed.hexdigest(), size, before, os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _keep(found: Walk, first: Seen, excluded: Callable[[str], bool]) -> None:
+    waiting = [first]
+    while waiting:
+        one = waiting.pop()
+        kind = stat.S_IFMT(one.status.st_mode)
+        if kind not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):
+            found.special.append(one.path)
+            continue
+        found.seen[one.path] = one
+        if kind == stat.S_IFDIR:
+            waiting += _children(found, one.path, excluded)
+
+
+def _children(found: Walk, folder: str, excluded: Callable[[str], bool]) -> Iterator[Seen]:
+    try:
+        with os.scandir(folder) as listed:
+            for child in listed:
+                if excluded(child.path):
+                    continue
+                try:
+                    yield Seen(child.path, child.stat(follow_symlinks=False))
+                except OSError as error:
+                    if error.errno not in _GONE:
+                        found.unread[child.path] = error.strerror or str(error)
+    except OSError as error:
+        if error.errno not in _GONE:
+            found.unread[folder] = error.strerror or str(error)
+
+
+def _hash_all(
+    fresh: Sequence[Seen],
+) -> Iterator[tuple[Seen, tuple[str, int, bool] | OSError]]:
+    batches = [fresh[start : start + _BATCH] for start in range(0, len(fresh), _BATCH)]
+    if not batches:
+        return
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+        for batch, results in zip(batches, pool.map(_hash_batch, batches), strict=True):
+            yield from zip(batch, results, strict=True)
+
+
+def _hash_batch(batch: Sequence[Seen]) -> list[tuple[str, int, bool] | OSError]:
+    results: list[tuple[str, int, bool] | OSError] = []
+    for one in batch:
+        try:
+            digest, size, before, after = hash_file(one.path)
+            steady = one.identity == Seen(one.path, before).identity == Seen(one.path, after).identity
+            results.append((digest, size, steady and size == one.status.st_size))
+        except OSError as error:
+            results.append(error)
+    return results
+
+
+def _entry(one: Seen, digest: str | None, size: int | None) -> Entry | None:
+    """Return the entry of what was met; None where it went away or cannot be read."""
+    status = one.status
+    kind = "directory" if stat.S_ISDIR(status.st_mode) else "file"
+    target = ""
+    if stat.S_ISLNK(status.st_mode):
+        kind = "link"
+        try:
+            # A Path would tidy the text up.
+            target = encode(os.readlink(os.fsencode(one.path)))  # noqa: PTH115
+        except OSError:
+            return None
+    if kind == "file" and digest is None:
+        return None
+    return Entry(
+        relative(one.path),
+        kind,
+        stat.S_IMODE(status.st_mode),
+        status.st_uid,
+        status.st_gid,
+        _user(status.st_uid),
+        _group(status.st_gid),
+        status.st_mtime_ns,
+        status.st_size if size is None else size,
+        digest or "",
+        target,
+    )
+
+
+@cache
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+@cache
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return ""
+
+
+def now_ns() -> int:
+    """Return the wall clock, which is also that of the file system's times."""
+    return time.time_ns()
