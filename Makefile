@@ -36,8 +36,8 @@ fleet-down: setup ## remove the local fleet, its keys, repository and reports; t
 	@rm -rf $(FLEET_INVENTORY) build/fleet
 
 .PHONY: test
-test: setup ## every check: lint, unit, molecule and fault, one after the other, with a summary
-	@$(PYTHON) tools/lanes.py lint unit molecule fault
+test: setup ## every check: lint, unit, infra, molecule and fault, one after the other, with a summary
+	@$(PYTHON) tools/lanes.py lint unit infra molecule fault
 
 .PHONY: test-all
 test-all: export KOS_ROUNDS := 50
@@ -63,6 +63,12 @@ test-fault: setup ## crashes, hostile mirrors, wrong clocks, full disks, cut lin
 	@echo "fault: $(FAULTS), $(KOS_ROUNDS) rounds of each random test"
 	@pytest $(FAULTS)
 	@echo "fault: LEFT OUT, not proven yet: $(filter-out $(FAULTS),$(wildcard tests/fault/test_*.py))"
+
+.PHONY: test-infra
+test-infra: setup ## the Pulumi programs, their policies and the inventory that follows them
+	@tools/setup.sh infra
+	@echo "infra: tests/infra in build/environments/infra"
+	@build/environments/infra/bin/python -m pytest tests/infra --numprocesses auto
 
 .PHONY: bench
 bench: ## measure every figure that the README quotes, into build/bench.json

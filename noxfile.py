@@ -48,6 +48,14 @@ def mypy(session: nox.Session) -> None:
 
 
 @nox.session(tags=["lint"])
+def mypy_infra(session: nox.Session) -> None:
+    """Python: types of the Pulumi programs, in the environment that has Pulumi's SDK."""
+    session.run("tools/setup.sh", "infra", external=True)
+    python = "build/environments/infra/bin/python"
+    session.run(python, "-m", "mypy", "--python-version", "3.11", "pulumi", "tests/infra", external=True)
+
+
+@nox.session(tags=["lint"])
 def shell(session: nox.Session) -> None:
     """Shell scripts: shellcheck, and the syntax of POSIX ones under dash and busybox."""
     scripts = shell_scripts()

@@ -1,0 +1,1 @@
+"""Components and settings of the programs that make machines and clusters in AWS."""
