@@ -47,6 +47,11 @@ def is_armed(systemd: Systemd) -> bool:
 def disarm(systemd: Systemd) -> None:
     """Stop timer and watcher of a trial that is over."""
     systemd.stop_timer(TIMER)
+    stop_watcher(systemd)
+
+
+def stop_watcher(systemd: Systemd) -> None:
+    """Stop the watcher of a trial that is over."""
     systemd.stop([f"{WATCHER}.service"])
 
 

@@ -116,11 +116,14 @@ def finish_confirmation(node: Node) -> dict[str, Any]:
     entry = node.journal.of_trial(trial.id, "CONFIRMED")
     if entry is None:
         entry = node.journal.append("CONFIRMED", **_about(node, trial, details), health="healthy")
+    # Neither finds a trial any more; a systemd that cannot be asked now must not undo what is decided.
     with contextlib.suppress(SystemdError):
-        # Both find no trial any more; a systemd that cannot be asked now must not undo what is decided.
-        deadman.disarm(node.systemd)
+        deadman.stop_watcher(node.systemd)
     state.drop(paths)
     _forget(paths, paths.trial_confirmed)
+    # The last of all: where this is killed before, the dead-man has `recover` finish it.
+    with contextlib.suppress(SystemdError):
+        node.systemd.stop_timer(deadman.TIMER)
     return shown_ending(entry)
 
 

@@ -115,7 +115,7 @@ def plan(node: Node, root: str, wish: Wish) -> Plan:
 
 def begin(
     node: Node,
-    root: str,
+    root: str | None,
     wish: Wish,
     *,
     bake_s: int | None = None,
@@ -126,7 +126,7 @@ def begin(
     """Switch to a staged release on trial.
 
     Args:
-        root: of the release.
+        root: of the release; None is `previous`, which needs no word for a downgrade.
         bake_s: seconds of health that a confirmation needs; the node's policy by default.
         deadline_s: seconds after which the trial ends by itself; the node's policy by default.
         lease: id of the caller's lease.
@@ -137,8 +137,8 @@ def begin(
 
     Raises:
         RefusedError: by policy, or a time differs from one that is locked; BusyError: another command or a
-            trial; NotFoundError: not staged; DamagedError: the slot differs from its manifest;
-            DiskError: no room for the copy of the state.
+            trial; NotFoundError: not staged, or no `previous`; DamagedError: the slot differs from its
+            manifest; DiskError: no room for the copy of the state.
         RevertedError, RevertedUnhealthyError: the switch failed and was taken back.
     """
     policy = _policy(node, bake_s, deadline_s)
@@ -147,6 +147,8 @@ def begin(
     with changing(node, verb) as lock:
         node.leases.check(lease)
         current = node.current()
+        if root is None:
+            root, wish = _last_good(node), replace(wish, last_good=True)
         plan(node, root, wish)
         if current is not None and current.root == root:
             return Activation(root, current.version, "present")
@@ -238,18 +240,9 @@ def rollback(
     """Go back to a release that is on this node, on trial as any other.
 
     Args:
-        root: of the release; None is `previous`, which needs no word for a downgrade.
-
-    Raises:
-        NotFoundError: there is no release before this one; else as `begin`.
+        root: of the release, and all else: as `begin`, which says what is raised.
     """
-    last_good = node.linked(node.paths.previous)
-    if root is None and last_good is None:
-        raise NotFoundError("there is no release before this one on the node", key="release")
-    wanted = root or last_good
-    assert wanted is not None, "one of the two is there"
-    back = replace(wish, last_good=root is None)
-    return begin(node, wanted, back, bake_s=bake_s, deadline_s=deadline_s, lease=lease, verb="rollback")
+    return begin(node, root, wish, bake_s=bake_s, deadline_s=deadline_s, lease=lease, verb="rollback")
 
 
 @dataclass(frozen=True)
@@ -259,6 +252,13 @@ class _Step:
     unit: str
     argv: tuple[str, ...]
     root: str
+
+
+def _last_good(node: Node) -> str:
+    root = node.linked(node.paths.previous)
+    if root is None:
+        raise NotFoundError("there is no release before this one on the node", key="release")
+    return root
 
 
 def _policy(node: Node, bake_s: int | None, deadline_s: int | None) -> Policy:

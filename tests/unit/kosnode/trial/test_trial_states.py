@@ -543,6 +543,13 @@ def test_without_a_release_before_there_is_nothing_to_roll_back_to(bed: TrialNod
         trial.rollback(bed.node, None, WISH)
 
 
+def test_a_rollback_during_a_trial_is_busy_also_where_nothing_was_before(bed: TrialNode) -> None:
+    install(bed, bed.stage("1.0.0"))
+    begin(bed, bed.stage("1.1.0"))
+    with pytest.raises(BusyError, match="a trial of"):
+        trial.rollback(bed.node, None, WISH)
+
+
 # Recovery.
 
 
@@ -605,7 +612,40 @@ def test_a_revert_that_a_full_disk_could_not_write_down_is_written_down_later(be
     assert (ending["trial"], ending["reason"]) == (activation.trial, "interrupted")
 
 
+def test_a_revert_on_a_full_disk_keeps_its_reason(bed: TrialNode) -> None:
+    """A release that fills the disk and is unhealthy stays refused (S20)."""
+    install(bed, bed.stage("1.0.0"))
+    new = bed.stage("1.1.0")
+    begin(bed, new)
+    # A new file cannot be written there; a folder of this name is what stands for that.
+    (bed.paths.var / ".outcome.new").mkdir()
+    deadman.fall_back(bed.paths, "health", detail="http 500")
+    ending = recovery.recover(bed.node)
+    assert ending is not None
+    assert (ending["reason"], ending["detail"]) == ("health", "http 500")
+    assert [one.root for one in bed.node.refusals.all()] == [new]
+
+
 # Deadline against confirmation: whoever has the lock first decides.
+
+
+def test_a_confirmation_that_is_killed_has_a_dead_man_until_nothing_is_left(
+    bed: TrialNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which has `kosctl recover` finish it."""
+    install(bed, bed.stage("1.0.0"))
+    activation = begin(bed, bed.stage("1.1.0"))
+    bake(bed, activation)
+    disarmed: list[str] = []
+
+    def stop_timer(name: str) -> None:
+        nothing_is_left(bed)
+        disarmed.append(name)
+
+    monkeypatch.setattr(bed.systemd, "stop_timer", stop_timer)
+    assert activation.token is not None
+    trial.confirm(bed.node, activation.token)
+    assert disarmed == [deadman.TIMER]
 
 
 def test_after_the_confirmation_the_dead_man_finds_nothing(bed: TrialNode) -> None:
