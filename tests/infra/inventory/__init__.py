@@ -1,0 +1,1 @@
+"""The inventory plugin kos.fleet.pulumi, read as Ansible reads it."""
