@@ -22,7 +22,7 @@ fi
 mkdir -p "$build"
 exec 9>"$build/.lock"
 flock 9
-if [[ ! -x $build/pulumi || ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
+if [[ ! -x $build/bin/pulumi || ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
     if ! command -v go >/dev/null; then
         say "LEFT OUT: the command pulumi is not on PATH, and there is no Go to build it with." \
             "Install Pulumi as https://www.pulumi.com/docs/install says, or Go 1.25 or newer, and start again."
@@ -31,8 +31,8 @@ if [[ ! -x $build/pulumi || ! -f $stamp || $(<"$stamp") != "$wanted" ]]; then
     say "building $version with $(go version | cut -d' ' -f3); this takes some minutes once"
     rm -f "$stamp"
     # The Automation API reads the version from the command, which knows it from its linker alone.
-    GOBIN=$build nice -n 19 go install -trimpath -buildvcs=false -tags osusergo \
+    GOBIN=$build/bin nice -n 19 go install -trimpath -buildvcs=false -tags osusergo \
         -ldflags "-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=$version" tool >&2
     printf '%s\n' "$wanted" >"$stamp"
 fi
-printf '%s\n' "$build/pulumi"
+printf '%s\n' "$build/bin/pulumi"

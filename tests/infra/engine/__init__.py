@@ -1,1 +1,1 @@
-"""The engine that users run, over clouds that are a folder: what it does with the project's Pulumi programs."""
+"""What the engine that users run does with our Pulumi programs, over clouds that are a folder."""

@@ -1,7 +1,7 @@
 """A cloud that is a folder: what the fake providers made, what they were asked, and what shall go wrong next.
 
-Providers are processes that the engine starts and stops at will, so everything is in files. A test makes a cloud,
-looks at it, changes it behind the engine's back, and orders faults.
+Providers are processes that the engine starts and stops at will, so everything is in files. A test makes a
+cloud, looks at it, changes it behind the engine's back, and orders faults.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Cloud:
         times: int = 1,
         deadly: bool = False,
     ) -> None:
-        """Order a fault: the next `times` matching operations fail, or kill their provider where it is deadly."""
+        """Order a fault: the next `times` matching operations fail, or kill their provider."""
         with self._locked():
             self._write_faults([*self._read_faults(), Fault(operation, kind, name, message, times, deadly)])
 
@@ -143,7 +143,9 @@ class Cloud:
         lines = self._calls.read_text().splitlines() if self._calls.exists() else []
         read = (json.loads(line) for line in lines)
         calls = [Call(**{**each, "changed": tuple(each["changed"])}) for each in read]
-        return [call for call in calls if fnmatchcase(call.operation, operation) and fnmatchcase(call.type, kind)]
+        return [
+            call for call in calls if fnmatchcase(call.operation, operation) and fnmatchcase(call.type, kind)
+        ]
 
     def forget_calls(self) -> None:
         """Empty the log of calls, so that a test sees those of its next step alone."""
