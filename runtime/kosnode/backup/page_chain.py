@@ -2,7 +2,7 @@
 
     chain/000001/{base,base.table,base.json,000001.delta,…}   is shipped; what stands there never changes
     table                                                     hashes of the newest image; made anew where lost
-    new/                                                      what is being written
+    new/                                                      what is being written or removed
 
 A step is written in `new`, made durable and renamed into the chain: a crash leaves all that was there before.
 """
@@ -191,7 +191,10 @@ class PageChain:
         """Remove the bases before that of `point`, which has been shipped."""
         for number in _numbers(self.chain, _BASE):
             if number < point.base:
-                disk.remove(self.chain / f"{number:06}")
+                # Half removed it would be a damaged chain.
+                disk.remove(self._new)
+                (self.chain / f"{number:06}").rename(self._new)
+                disk.remove(self._new)
 
     def _add_base(self, image: Path, time: datetime, about: Mapping[str, str]) -> Point:
         folder = self._new / "base"

@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import boot, disk
-from ..errors import BusyError, DamagedError, DiskError, InputError, KosError, NotFoundError
-from . import page_chain
+from ..errors import BusyError, DamagedError, DiskError, InputError, KosError
+from . import page_chain, tree
 from .config import SourceSpec
 from .page_chain import PageChain
 from .places import Places
@@ -40,7 +40,7 @@ class UncheckableError(KosError):
     kind = "uncheckable"
 
 
-class SqliteSource(Source):
+class Sqlite(Source):
     """One database file.
 
     Args:
@@ -58,12 +58,9 @@ class SqliteSource(Source):
 
     def check(self) -> None:
         key = f"sources.{self.spec.name}.path"
-        try:
-            status = self.path.lstat()
-        except FileNotFoundError:
-            raise NotFoundError(f"{self.path} is not there", key=key) from None
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{self.path} must be the database file itself, not a link or a folder", key=key)
+        tree.check_path(self.path, self.places, self.spec.name)
+        if not self.path.is_file():
+            raise InputError(f"{self.path} must be the file of a database", key=key)
         with self.path.open("rb") as stream:
             magic = stream.read(len(_MAGIC))
         if magic != _MAGIC:
