@@ -16,6 +16,8 @@ from ansible_collections.kos.fleet.plugins.plugin_utils import _bundle, _host, _
 from ansible_collections.kos.fleet.plugins.plugin_utils._node import NodeAction, refuse_unknown_variables
 
 CACHE = Path("build/bundles")
+# Where the node keeps what section mirror_ca of its specification holds.
+MIRROR_CA = "/etc/kos/trust/mirror-ca.pem"
 
 
 class ActionModule(NodeAction):
@@ -51,6 +53,7 @@ class ActionModule(NodeAction):
             raise AnsibleActionFail(
                 "bootstrap_mirrors is empty: a node needs at least one address to fetch from"
             )
+        authorities = self._mirror_ca(args["mirror_ca"] or "")
         node = {
             "format": 1,
             "node": self._node,
@@ -60,6 +63,7 @@ class ActionModule(NodeAction):
             "release": args["release_name"],
             "channel": args["channel"],
             "mirrors": list(args["mirrors"]),
+            "mirror_ca": MIRROR_CA if authorities else None,
             "policy": dict(args["policy"]),
             "governance_id": args["governance_id"] or None,
             "tribe": args["tribe"] or None,
@@ -70,6 +74,7 @@ class ActionModule(NodeAction):
             "node": {key: value for key, value in node.items() if value is not None},
             "trust_root": self._trust_root(args["trust_root"]),
             "replace_trust_root": args["replace_trust_root"],
+            "mirror_ca": authorities,
             "operator": {"keys": list(args["operator_keys"])},
             "accounts": list(args["service_accounts"]),
         }
@@ -90,13 +95,27 @@ class ActionModule(NodeAction):
         text = str(wish).strip()
         if text.startswith("{"):
             return str(wish)
-        path = Path(self._loader.path_dwim(text))
+        return self._read(
+            "trust_root", text, "it is the root of trust that kos.fleet.publish made (root.json)"
+        )
+
+    def _mirror_ca(self, wish: str) -> str:
+        if not wish.strip() or "-----BEGIN " in wish:
+            return wish.strip()
+        text = self._read("mirror_ca", wish, "it is a PEM file of the authorities that certify https mirrors")
+        if not text.strip():
+            raise AnsibleActionFail(f"bootstrap_mirror_ca names {wish}, which is empty")
+        return text
+
+    def _read(self, name: str, wish: str, what: str) -> str:
+        """Return the text of a file on the controller that a variable names."""
+        path = Path(self._loader.path_dwim(wish))
         if not path.is_file():
-            raise AnsibleActionFail(
-                f"bootstrap_trust_root names {path}, which is not there: it is the root of trust that "
-                "kos.fleet.publish made (root.json)"
-            )
-        return path.read_text(encoding="utf-8")
+            raise AnsibleActionFail(f"bootstrap_{name} names {path}, which is not there: {what}")
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise AnsibleActionFail(f"bootstrap_{name} names {path}, which is not text: {what}") from None
 
     def _find_bundle(self, args: t.Mapping[str, t.Any]) -> _bundle.Bundle:
         try:

@@ -16,6 +16,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "release_name": {"type": "str", "default": "kos"},
     "channel": {"type": "str", "default": "stable"},
     "mirrors": {"type": "list", "elements": "str"},
+    "mirror_ca": {"type": "str"},
     "policy": {"type": "dict", "default": {}},
     "governance_id": {"type": "str"},
     "tribe": {"type": "str"},

@@ -60,6 +60,11 @@ options:
     description: Addresses to fetch from, in order. None of them is trusted. Required for O(state=present).
     type: list
     elements: str
+  mirror_ca:
+    description:
+      - The authorities that may certify https mirrors, in PEM form, as a path on the controller or as text.
+      - Without it those of the node's system may.
+    type: str
   policy:
     description: How careful the node is, as C(policy) of C(node.json).
     type: dict

@@ -54,6 +54,7 @@ class Config:
     release: str
     channel: str
     mirrors: tuple[str, ...]
+    mirror_ca: str | None = None
     zone: str | None = None
     node_class: str | None = None
     policy: Policy = field(default_factory=Policy)
@@ -69,6 +70,14 @@ class Config:
         values = self.effective()
         return tuple(name for name in OPTIONAL if values[name] is None)
 
+    def authorities(self, paths: NodePaths) -> Path | None:
+        """Return the file with the authorities of https mirrors; None for those of the system.
+
+        Args:
+            paths: of the node, whose root `mirror_ca` is below.
+        """
+        return None if self.mirror_ca is None else paths.root / self.mirror_ca.lstrip("/")
+
     def effective(self) -> dict[str, Any]:
         """Return the whole configuration in the form of node.json, defaults included."""
         return {
@@ -80,6 +89,7 @@ class Config:
             "release": self.release,
             "channel": self.channel,
             "mirrors": list(self.mirrors),
+            "mirror_ca": self.mirror_ca,
             "policy": asdict(self.policy),
             "governance_id": self.governance_id,
             "tribe": self.tribe,
@@ -283,6 +293,7 @@ def _typed(
         release=merged["release"],
         channel=merged["channel"],
         mirrors=tuple(merged["mirrors"]),
+        mirror_ca=merged.get("mirror_ca"),
         policy=policy,
         governance_id=merged.get("governance_id"),
         tribe=merged.get("tribe"),

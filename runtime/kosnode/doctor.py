@@ -197,7 +197,7 @@ def check_mirrors(context: Context) -> Iterator[Finding]:
     if config is None:
         return
     limits = fetch.Limits(timeout_s=min(5, config.policy.mirror_timeout_s), total_s=10)
-    for mirror in fetch.mirrors(config.mirrors, limits):
+    for mirror in fetch.mirrors(config.mirrors, limits, ca=config.authorities(context.paths)):
         try:
             with mirror.open("metadata/timestamp.json", limit=1 << 16) as body:
                 body.read()

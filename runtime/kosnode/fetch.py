@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
@@ -223,24 +224,33 @@ class HttpMirror(Mirror):
 
     def __init__(self, url: str, limits: Limits, *, ca: Path | None = None) -> None:
         super().__init__(url, limits)
-        parts = urlsplit(url)
-        timeout = urllib3.Timeout(connect=limits.timeout_s, read=limits.timeout_s)
-        self._base = parts.path.rstrip("/")
-        self._pool: urllib3.HTTPConnectionPool
-        if parts.scheme == "https":
-            context = ssl.create_default_context(cafile=str(ca) if ca else None)
-            self._pool = _HttpsPool(
-                str(parts.hostname), parts.port, timeout=timeout, retries=False, ssl_context=context
-            )
-        else:
-            self._pool = _HttpPool(str(parts.hostname), parts.port, timeout=timeout, retries=False)
+        self._base = urlsplit(url).path.rstrip("/")
+        self._ca = ca
+
+    @cached_property
+    def _pool(self) -> urllib3.HTTPConnectionPool:
+        """Made when the first connection is needed: a `ca` that is bad is this mirror's trouble alone."""
+        parts = urlsplit(self.url)
+        timeout = urllib3.Timeout(connect=self.limits.timeout_s, read=self.limits.timeout_s)
+        if parts.scheme == "http":
+            return _HttpPool(str(parts.hostname), parts.port, timeout=timeout, retries=False)
+        try:
+            context = ssl.create_default_context(cafile=str(self._ca) if self._ca else None)
+        except OSError as error:
+            raise FetchError(
+                self.url, f"no authorities can be read from {self._ca}: {_last(error)}"
+            ) from None
+        return _HttpsPool(
+            str(parts.hostname), parts.port, timeout=timeout, retries=False, ssl_context=context
+        )
 
     def _open(self, path: str, offset: int) -> Answer:
         headers = {"User-Agent": f"kosctl/{__version__}", "Accept-Encoding": "identity"}
         if offset:
             headers["Range"] = f"bytes={offset}-"
+        pool = self._pool
         with self._reasons(path):
-            response = self._pool.urlopen(
+            response = pool.urlopen(
                 "GET",
                 f"{self._base}/{quote(path, safe='/%')}",
                 headers=headers,

@@ -22,6 +22,7 @@ import py_compile
 import re
 import shutil
 import signal
+import ssl
 import stat
 import subprocess
 import sys
@@ -61,6 +62,7 @@ _SECTIONS = {
         "conf",
         "trust_root",
         "replace_trust_root",
+        "mirror_ca",
         "operator",
         "accounts",
         "units",
@@ -76,6 +78,7 @@ _KEY = re.compile(
 )
 # Role mirror's own service is no part of a node.
 _NOT_OURS = ("kos-mirror.service",)
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
 _SECRET_NAME = re.compile(r"(?i)(password|passwd|passphrase|secret|token|private|credential|api_?key)")
 
 TARGET = """\
@@ -548,6 +551,7 @@ class Spec:
     conf: dict[str, dict[str, Any]] | None = None
     trust_root: bytes | None = None
     replace_trust_root: bool = False
+    mirror_ca: bytes | None = None
     operator_keys: tuple[str, ...] | None = None
     accounts: tuple[str, ...] | None = None
     units: tuple[NodeUnit, ...] | None = None
@@ -581,6 +585,7 @@ def parse_spec(value: Any) -> Spec:
         conf=_conf(value.get("conf")),
         trust_root=root.encode() if isinstance(root, str) else _pretty(root) if root is not None else None,
         replace_trust_root=bool(value.get("replace_trust_root", False)),
+        mirror_ca=_mirror_ca(value.get("mirror_ca")),
         operator_keys=_operator(value.get("operator")),
         accounts=_accounts(value.get("accounts")),
         units=_units(value.get("units")),
@@ -646,6 +651,8 @@ def resources(spec: Spec, paths: NodePaths, *, shell: Path, kept_engine: str | N
         pinned = paths.pinned_root.read_bytes() if paths.pinned_root.is_file() else spec.trust_root
         if spec.replace_trust_root and pinned != spec.trust_root:
             wanted.append(Empty(paths.trust))
+    if spec.mirror_ca:
+        wanted.append(File(paths.mirror_ca, spec.mirror_ca))
     configuration = Owned("root", SERVICE_ACCOUNT, 0o640)
     for name, layer in sorted((spec.conf or {}).items()):
         wanted.append(File(paths.conf_d / name, _pretty(layer), configuration))
@@ -939,6 +946,7 @@ def _validate(
         known = [place.read_bytes() for place in places if place.is_file()]
         check_root(spec.trust_root, known=known, now=now, replace=spec.replace_trust_root)
     merged = _merged(spec, paths, record)
+    _check_authorities(spec, merged, paths)
     allowed = {SERVICE_ACCOUNT, *(spec.accounts or ())}
     release_units = _release_units(paths)
     for node_unit in spec.units or ():
@@ -951,6 +959,18 @@ def _validate(
                 key=f"units.{node_unit.name}.entry.user",
             )
     return merged
+
+
+def _check_authorities(spec: Spec, merged: config.Config | None, paths: NodePaths) -> None:
+    """Refuse a configuration that names authorities which will not be on the node."""
+    named = merged.authorities(paths) if merged is not None else None
+    if named is None:
+        return
+    there: bool | bytes = named.is_file()
+    if named == paths.mirror_ca and spec.mirror_ca is not None:
+        there = spec.mirror_ca
+    if not there:
+        raise InputError(f"names {named}, which is not there", key="mirror_ca")
 
 
 def _merged(spec: Spec, paths: NodePaths, record: dict[str, Any]) -> config.Config | None:
@@ -1078,6 +1098,8 @@ def _no_longer_named(spec: Spec, record: dict[str, Any], paths: NodePaths) -> li
     if spec.units is not None:
         names = {unit.name for unit in spec.units}
         gone += [Gone(paths.units_d / name) for name in record["units"] if name not in names]
+    if spec.mirror_ca == b"":
+        gone.append(Gone(paths.mirror_ca))
     return gone
 
 
@@ -1190,6 +1212,29 @@ def _conf(value: Any) -> dict[str, dict[str, Any]] | None:
             )
         config.parse_layer(layer, f"conf.{name}")
     return layers
+
+
+def _mirror_ca(value: Any) -> bytes | None:
+    """Check the authorities of https mirrors; empty text says that the node has none of its own."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InputError("must be the certificates of authorities as text", key="mirror_ca")
+    if not value.strip():
+        return b""
+    certificates = _CERTIFICATE.findall(value)
+    # Everybody on the node may read the file, so a key that came along is refused rather than left out.
+    if not certificates or len(certificates) != value.count("-----BEGIN "):
+        raise InputError(
+            "must hold certificates in PEM form, and neither keys nor anything else", key="mirror_ca"
+        )
+    try:
+        ssl.create_default_context(cadata="\n".join(certificates))
+    except ssl.SSLError as error:
+        raise InputError(
+            f"holds a certificate that cannot be read: {error.reason or error}", key="mirror_ca"
+        ) from None
+    return f"{value.strip()}\n".encode()
 
 
 def _operator(value: Any) -> tuple[str, ...] | None:

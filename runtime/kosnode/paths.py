@@ -49,6 +49,10 @@ class NodePaths:
         return self.etc / "trust/root.json"
 
     @property
+    def mirror_ca(self) -> Path:
+        return self.etc / "trust/mirror-ca.pem"
+
+    @property
     def var(self) -> Path:
         return self.root / "var/lib/kos"
 

@@ -47,7 +47,7 @@ class Staging:
         self._config = config
         self._slots = slots
         limits = fetch.Limits(timeout_s=config.policy.mirror_timeout_s, total_s=config.policy.mirror_total_s)
-        self._mirrors = fetch.mirrors(config.mirrors, limits)
+        self._mirrors = fetch.mirrors(config.mirrors, limits, ca=config.authorities(node.paths))
         self._trust = trust or Trust(node.paths, self._mirrors, node.clock)
 
     def stage(self, ref: str | None, wish: Wish) -> Staged:

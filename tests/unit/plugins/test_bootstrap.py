@@ -71,8 +71,21 @@ def test_a_node_is_described_by_one_spec_with_its_zone_from_the_inventory(
     }
     assert host.spec["engine"] == "1.0.0-x"
     assert host.spec["trust_root"] == ROOT
+    assert host.spec["mirror_ca"] == ""
     assert "conf" not in host.spec
     assert result["unset"] == ["tribe"]
+
+
+def test_the_authorities_of_https_mirrors_are_handed_over_and_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    host, pem = Host(monkeypatch), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
+    path = tmp_path / "ca.pem"
+    path.write_text(pem)
+    for wish in (pem, str(path)):
+        host.run({**ARGS, "mirror_ca": wish})
+        assert host.spec["mirror_ca"] == pem
+        assert host.spec["node"]["mirror_ca"] == "/etc/kos/trust/mirror-ca.pem"
 
 
 def test_an_engine_that_is_there_is_asked_without_transferring_anything(
@@ -91,6 +104,8 @@ def test_an_engine_that_is_there_is_asked_without_transferring_anything(
         ({"trust_root": None}, "bootstrap_trust_root is missing"),
         ({"trust_root": "/no/root.json"}, "bootstrap_trust_root names /no/root.json, which is not there"),
         ({"mirrors": []}, "bootstrap_mirrors is empty"),
+        ({"mirror_ca": "/no/ca.pem"}, "bootstrap_mirror_ca names /no/ca.pem, which is not there"),
+        ({"mirror_ca": "/dev/null"}, "bootstrap_mirror_ca names /dev/null, which is not there"),
         ({"nonsense": 1}, "nonsense"),
     ],
 )

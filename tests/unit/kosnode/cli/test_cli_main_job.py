@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from unit.kosnode.cli.cli_node import CliNode
+from unit.kosnode.transport.hostile import HostileMirror, certificate
 
 from kosnode import deadman
 from kosnode.slot import Slots
@@ -45,6 +47,26 @@ def test_a_release_comes_onto_an_empty_node(bed: CliNode) -> None:
     }
     assert [(one["name"], one["state"]) for one in status["units"]] == [("a", "active")]
     assert status["last"]["bytes"] > 0
+
+
+def test_a_release_comes_over_https_by_the_authority_that_the_node_names_and_by_no_other(
+    bed: CliNode, tmp_path: Path
+) -> None:
+    bed.publish("1.0.0")
+    pem = certificate(tmp_path)
+    config = json.loads(bed.paths.node_json.read_text())
+    with HostileMirror(bed.publisher.folder, tls=pem) as mirror:
+        config["mirrors"] = [mirror.url]
+        bed.paths.node_json.write_text(json.dumps(config))
+        refused = bed.kosctl("stage")
+        assert (refused["exit"], "TLS failed" in refused["error"]["message"]) == (6, True)
+        assert bed.kosctl("doctor")["exit"] == 12
+
+        bed.paths.mirror_ca.write_bytes(pem.with_suffix(".crt").read_bytes())
+        config["mirror_ca"] = "/etc/kos/trust/mirror-ca.pem"
+        bed.paths.node_json.write_text(json.dumps(config))
+        assert bed.kosctl("stage")["result"]["mirror"] == mirror.url
+        assert not [one for one in bed.kosctl("doctor")["result"]["findings"] if "mirror" in one["id"]]
 
 
 @pytest.mark.parametrize("written", [0, 1, 2])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from host_world import KEY, NOW, FakeSystem, RootKeys, unpack
 from tuf.api.metadata import Metadata, Targets
+from unit.kosnode.transport.hostile import certificate
 
 from kosnode import host
 from kosnode.errors import BusyError, InputError, KosError, RefusedError, TrustError
@@ -271,6 +272,43 @@ def test_a_root_that_expired_or_is_not_signed_is_refused_on_a_clean_host(
         with pytest.raises(TrustError, match=words):
             apply({**spec, "trust_root": root}, paths, system, shell)
     assert not paths.pinned_root.exists()
+
+
+def test_the_authorities_of_https_mirrors_come_and_go_with_the_spec(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path, tmp_path: Path
+) -> None:
+    own = certificate(tmp_path).with_suffix(".crt").read_text()
+    named = {**spec, "node": {**spec["node"], "mirror_ca": "/etc/kos/trust/mirror-ca.pem"}}
+    with pytest.raises(InputError, match="which is not there") as refused:
+        apply(named, paths, system, shell)
+    assert refused.value.key == "mirror_ca"
+    assert not paths.etc.exists()
+
+    apply({**named, "mirror_ca": f"# Größe\n{own}\n# and again\n{own}"}, paths, system, shell)
+    assert own in paths.mirror_ca.read_text()
+    # A section that is absent is left alone; one that is empty takes the file away, unless it is needed.
+    assert not apply(named, paths, system, shell).changed
+    with pytest.raises(InputError, match="which is not there"):
+        apply({**named, "mirror_ca": ""}, paths, system, shell)
+    apply({**spec, "mirror_ca": ""}, paths, system, shell)
+    assert not paths.mirror_ca.exists()
+    assert "mirror_ca" not in json.loads(paths.node_json.read_text())
+
+
+def test_what_is_no_certificate_is_refused_before_anything_is_touched(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path, tmp_path: Path
+) -> None:
+    pem = certificate(tmp_path)
+    own = pem.with_suffix(".crt").read_text()
+    before = everything(paths)
+    for bad in (
+        *("no certificate", 1, pem.read_text()),
+        *(own.replace("MII", "AAA", 1), own + own[: len(own) // 2], "-----BEGIN CERTIFICATE-----"),
+    ):
+        with pytest.raises(InputError) as refused:
+            apply({**spec, "mirror_ca": bad}, paths, system, shell)
+        assert refused.value.key == "mirror_ca"
+    assert everything(paths) == before
 
 
 def test_nothing_is_switched_during_a_trial(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -230,6 +231,23 @@ def status(code: int) -> Conduct:
 def _pour(exchange: Exchange) -> None:
     while not exchange.over.is_set():
         exchange.body(b"\0" * 4096)
+
+
+def certificate(directory: Path) -> Path:
+    """Make a certificate for 127.0.0.1 that signs itself: own.crt, and own.pem, which holds its key as well.
+
+    Returns:
+        The path of own.pem.
+    """
+    request = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=mirror"
+    )
+    own, key = directory / "own.crt", directory / "key"
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{key}", "-out", f"{own}"]
+    subprocess.run([*request.split(), *files], check=True, capture_output=True)
+    pem = directory / "own.pem"
+    pem.write_bytes(own.read_bytes() + key.read_bytes())
+    return pem
 
 
 class HostileMirror:

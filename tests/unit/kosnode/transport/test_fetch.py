@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from unit.kosnode.transport import hostile
-from unit.kosnode.transport.hostile import Conduct, HostileMirror
+from unit.kosnode.transport.hostile import Conduct, HostileMirror, certificate
 
 from kosnode.errors import DamagedError, InputError
 from kosnode.fetch import (
@@ -130,16 +130,14 @@ def test_a_certificate_that_no_known_authority_signed_is_refused(tmp_path: Path)
         assert fetched(HttpMirror(server.url, QUICK, ca=pem), "own.pem") == pem.read_bytes()
 
 
-def certificate(directory: Path) -> Path:
-    """Make a certificate for 127.0.0.1 that signs itself, with its key in the same file."""
-    pem = directory / "own.pem"
-    request = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=mirror"
-    )
-    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{directory}/key", "-out", f"{pem}"]
-    subprocess.run([*request.split(), *files], check=True, capture_output=True)
-    pem.write_bytes(pem.read_bytes() + (directory / "key").read_bytes())
-    return pem
+def test_authorities_that_cannot_be_read_are_the_trouble_of_https_mirrors_alone(
+    server: HostileMirror, tmp_path: Path
+) -> None:
+    gone = tmp_path / "ca.pem"
+    http, https = mirrors([server.url, "https://127.0.0.1:1"], QUICK, ca=gone)
+    assert fetched(http, "releases/b") == b"other"
+    with pytest.raises(FetchError, match=r"no authorities can be read from .*ca\.pem: No such file"):
+        fetched(https, "releases/b")
 
 
 class TestResume:
