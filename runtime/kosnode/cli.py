@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -21,6 +22,8 @@ Verb = Callable[[verbs.Context, argparse.Namespace], Result]
 
 # What they do is written into the audit log.
 CHANGING = "stage activate confirm revert recover rollback scrub gc refusals lease".split()
+# Commands of other parts, each with the module whose `add_parser` adds it.
+_OTHERS = {"host": ".host", "backup": ".backup.cli"}
 _RELEASE = "a version of the node's channel, a root (12 digits of it or more), or `previous`"
 
 
@@ -262,10 +265,9 @@ def _adopted(done: Any) -> Result:
 
 def _add_others(sub: Any, words: Sequence[str] | None) -> None:
     """Add the commands of other parts: only those asked for, since they take long to import."""
-    if words is None or "host" in words:
-        from . import host
-
-        host.add_parser(sub)
+    for name, module in _OTHERS.items():
+        if words is None or name in words:
+            import_module(module, __package__).add_parser(sub)
     if words is None or "repo" in words:
         try:
             from .publish import cli as publisher

@@ -1,7 +1,7 @@
 """The manifest of a snapshot: what was there when it was made, hashed apart from restic.
 
-Paths are those that restic reads, without the leading slash. Bytes that are not UTF-8 are written `\\xNN`, and
-a backslash twice, so that every name can be said in JSON and none in two ways.
+Paths are those that restic reads, without the leading slash. Bytes that are not UTF-8 are written `\\xNN`,
+and a backslash twice, so that every name can be said in JSON and none in two ways.
 """
 
 from __future__ import annotations

@@ -63,6 +63,18 @@ class Places:
         return self.var / "repositories.json"
 
     @property
+    def trail(self) -> Path:
+        return self.var / "witness.jsonl"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.node.etc / "keys/known_hosts"
+
+    @property
+    def metrics(self) -> Path:
+        return self.node.var / "metrics/backup.prom"
+
+    @property
     def lock(self) -> Path:
         return self.var / "lock"
 

@@ -179,7 +179,7 @@ class Restic:
         self._checked(["init", "--repository-version", "2", "--json"])
         return self.identity()
 
-    def keys(self) -> list[str]:
+    def key_users(self) -> list[str]:
         """Return the names of the users that hold a key."""
         return [str(one["userName"]) for one in _objects(self._checked(["key", "list", "--json"]).out)]
 

@@ -22,12 +22,12 @@ from pathlib import Path
 
 from .. import files
 from ..errors import NotFoundError
-from .manifest import Entry, encode, relative
+from .manifest import Entry, decode, encode, relative, sort_key
 from .source import Root
 
 READ_BYTES = 1 << 20
 # A file that is younger than this may change again within one tick of the file system's clock.
-_YOUNG_NS = 2_000_000_000
+_TICK_NS = 2_000_000_000
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 _BATCH = 64
 
@@ -89,34 +89,64 @@ class Hashes:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: dict[str, list[object]] = {}
+        self._saved_ns = 0
+        self._restless: list[str] = []
+        self._known: dict[str, tuple[Identity, str]] = {}
         try:
             value = json.loads(path.read_bytes())
-            self._known = value if isinstance(value, dict) else {}
-        except (OSError, ValueError):
+            self._saved_ns = int(value["time_ns"])
+            self._restless = [os.fsdecode(decode(one)) for one in value["restless"]]
+            for name, (size, mtime, ctime, inode, digest) in value["files"].items():
+                self._known[os.fsdecode(decode(name))] = ((size, mtime, ctime, inode), str(digest))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             self._known = {}
 
     def find(self, one: Seen) -> str | None:
         """Return the SHA3-256 that a file with this identity had."""
-        known = self._known.get(encode(os.fsencode(one.path)))
-        if isinstance(known, list) and len(known) == 5 and tuple(known[:4]) == one.identity:
-            return str(known[4])
-        return None
+        known = self._known.get(one.path)
+        return known[1] if known is not None and known[0] == one.identity else None
 
-    def save(self, seen: Iterable[Seen], hashes: Mapping[str, str], *, began_ns: int) -> None:
-        """Remember the hashes of files that had been left alone for a while when they were hashed.
+    def keep(self, one: Seen, digest: str) -> None:
+        """Remember the hash of a file that held still while it was hashed."""
+        self._known[one.path] = (one.identity, digest)
+
+    def restless(self, found: Walk) -> set[str]:
+        """Return what changed during the run before, and has changed again since."""
+        again = set()
+        for path in self._restless:
+            one = found.seen.get(path)
+            if one is None:
+                continue
+            if stat.S_ISDIR(one.status.st_mode):
+                if one.status.st_mtime_ns > self._saved_ns:
+                    again.add(path)
+            elif self.find(one) is None:
+                again.add(path)
+        return again
+
+    def save(self, found: Walk, restless: Iterable[str], *, began_ns: int) -> None:
+        """Write down the hashes of what a walk found and that was left alone for a while.
 
         Args:
+            restless: paths that did not hold still.
             began_ns: wall clock before the walk.
         """
-        limit = began_ns - _YOUNG_NS
-        kept = {
-            encode(os.fsencode(one.path)): [*one.identity, hashes[one.path]]
-            for one in seen
-            if one.path in hashes and one.status.st_mtime_ns < limit and one.status.st_ctime_ns < limit
+        limit = began_ns - _TICK_NS
+        moving = set(restless)
+        kept = {}
+        for path, one in found.seen.items():
+            digest = self.find(one)
+            if digest is None or path in moving:
+                continue
+            if one.status.st_mtime_ns < limit and one.status.st_ctime_ns < limit:
+                kept[encode(os.fsencode(path))] = [*one.identity, digest]
+        value = {
+            "time_ns": now_ns(),
+            "restless": sorted(encode(os.fsencode(path)) for path in moving),
+            "files": kept,
         }
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.write_durable(self._path, json.dumps(kept, separators=(",", ":")).encode(), mode=0o600)
+        files.write_durable(self._path, json.dumps(value, separators=(",", ":")).encode(), mode=0o600)
 
 
 def walk(roots: Sequence[Root], excluded: Callable[[str], bool]) -> Walk:
@@ -138,18 +168,15 @@ def walk(roots: Sequence[Root], excluded: Callable[[str], bool]) -> Walk:
     return found
 
 
-def read(found: Walk, hashes: Hashes, *, began_ns: int) -> Read:
-    """Hash the files of a walk and make entries of all that it found.
-
-    Args:
-        began_ns: wall clock before the walk.
-    """
-    known = {one.path: digest for one in found.seen.values() if (digest := hashes.find(one)) is not None}
-    fresh = [one for one in found.seen.values() if stat.S_ISREG(one.status.st_mode) and one.path not in known]
+def read(found: Walk, hashes: Hashes) -> Read:
+    """Hash the files of a walk and make entries of all that it found."""
+    digests = {one.path: digest for one in found.seen.values() if (digest := hashes.find(one)) is not None}
+    fresh = [
+        one for one in found.seen.values() if stat.S_ISREG(one.status.st_mode) and one.path not in digests
+    ]
     unstable: set[str] = set()
     unread: dict[str, str] = dict(found.unread)
     sizes: dict[str, int] = {}
-    counted = 0
     for one, result in _hash_all(fresh):
         if isinstance(result, OSError):
             # What went away in between is missing on purpose, and shows in the second walk.
@@ -159,21 +186,20 @@ def read(found: Walk, hashes: Hashes, *, began_ns: int) -> Read:
                 unread[one.path] = result.strerror or str(result)
             continue
         digest, size, steady = result
-        counted += size
-        known[one.path] = digest
-        sizes[one.path] = size
-        if not steady:
+        digests[one.path], sizes[one.path] = digest, size
+        if steady:
+            hashes.keep(one, digest)
+        else:
             unstable.add(one.path)
-    hashes.save((one for one in found.seen.values() if one.path not in unstable), known, began_ns=began_ns)
     entries = []
     for one in found.seen.values():
-        entry = _entry(one, known.get(one.path), sizes.get(one.path))
+        entry = _entry(one, digests.get(one.path), sizes.get(one.path))
         if entry is not None:
             entries.append(entry)
         elif one.path not in unread:
             unstable.add(one.path)
-    entries.sort(key=lambda entry: entry.path.encode("utf-8"))
-    return Read(tuple(entries), frozenset(unstable), unread, counted)
+    entries.sort(key=sort_key)
+    return Read(tuple(entries), frozenset(unstable), unread, sum(sizes.values()))
 
 
 def changed(before: Walk, after: Walk) -> set[str]:

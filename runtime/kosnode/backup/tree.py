@@ -51,7 +51,7 @@ def check_path(path: Path, places: Places, name: str) -> None:
 
     Raises:
         NotFoundError: it is not there.
-        InputError: it goes through a link, holds the backup's own memory, or lies in a folder that is synchronised.
+        InputError: it goes through a link, holds the backup's memory, or lies in a synchronised folder.
     """
     if not os.path.lexists(path):
         raise NotFoundError(f"source {name}: {path} is not there", key=f"sources.{name}.path")

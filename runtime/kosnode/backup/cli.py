@@ -1,0 +1,274 @@
+"""`kosctl backup`: its verbs, from arguments to a result."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from .. import boot
+from .. import config as node_config
+from ..audit import Audit, caller
+from ..command import Result
+from ..errors import InputError, KosError
+from ..lock import Lock
+from ..paths import NodePaths
+from . import config, restic, signing, witness
+from .config import BackupConfig, Repository
+from .memory import Trail
+from .opening import open_all
+from .places import Places
+from .restic import Access, Restic
+from .run import Identity, Outcome, Run
+from .runs import Runs
+from .witness import Mounted, Witness
+
+_MAX_KEY_BYTES = 4096
+Work = Callable[["Context", argparse.Namespace], Result]
+
+
+def progress(line: str) -> None:
+    """Show what is under way; standard output holds the answer alone."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Context:
+    """A node as the verbs of backup and restore see it.
+
+    Args:
+        paths: of the node.
+        clock: of the host; tests pass their own.
+    """
+
+    paths: NodePaths
+    clock: boot.Clock
+
+    @cached_property
+    def places(self) -> Places:
+        return Places(self.paths)
+
+    @cached_property
+    def config(self) -> BackupConfig:
+        return config.load(self.places)
+
+    @cached_property
+    def who(self) -> Identity:
+        known = node_config.load(self.paths)
+        try:
+            release: str | None = self.paths.current.readlink().name
+        except OSError:
+            release = None
+        return Identity(known.node, known.fleet, release)
+
+    @property
+    def runs(self) -> Runs:
+        return Runs(self.places)
+
+    def restic(self, repository: Repository) -> Restic:
+        """Return a repository of the table, opened with the node's own access."""
+        return Restic(
+            repository,
+            Access.of_node(self.places, repository.name),
+            timeout_s=self.config.backend_timeout_s,
+            progress=progress,
+        )
+
+    def witness(self) -> Witness | None:
+        """Return the witness of the table."""
+        if self.config.witness is None:
+            return None
+        return witness.connect(
+            self.config.witness,
+            identity=self.places.key,
+            known_hosts=self.places.known_hosts,
+            timeout_s=self.config.backend_timeout_s,
+        )
+
+    @contextlib.contextmanager
+    def alone(self, verb: str) -> Iterator[None]:
+        """Hold the one lock of backups and restores; raises BusyError."""
+        require_root()
+        self.places.var.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with Lock(self.places.lock).hold(verb):
+            yield
+
+
+def require_root() -> None:
+    """Raise InputError where this is not root: files of all owners are read and written."""
+    if os.geteuid() != 0:
+        raise InputError("backup and restore need root; an operator asks through `kosctl operate`")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register `backup` and its verbs; each sets `func`, from arguments to a `Result`.
+
+    Args:
+        subparsers: what `ArgumentParser.add_subparsers` returned.
+    """
+    parser = subparsers.add_parser(
+        "backup", help="Back up the sources of this node, and look after the backups."
+    )
+    verbs = parser.add_subparsers(dest="backup_verb", metavar="VERB", required=True)
+    _add(verbs, "init", init)
+    running = _add(verbs, "run", run)
+    running.add_argument(
+        "--source", action="append", default=[], metavar="NAME", help="only this one; may repeat"
+    )
+    running.add_argument("--dry-run", action="store_true", help="look whether it can run, and write nothing")
+    listing = _add(verbs, "list", list_runs)
+    listing.add_argument("--source", metavar="NAME", help="only this one")
+
+
+def run(context: Context, args: argparse.Namespace) -> Result:
+    """Make a snapshot of each source in each repository."""
+    chosen = context.config.chosen(args.source)
+    restic.check_version()
+    with context.alone("backup"):
+        going = Run(
+            context.config,
+            context.places,
+            context.who,
+            restic=context.restic,
+            witness=context.witness(),
+            clock=context.clock,
+            progress=progress,
+        )
+        if args.dry_run:
+            going.rehearse(chosen)
+            steps = [
+                f"back up {one.name} to {repository.name}"
+                for one in chosen
+                for repository in context.config.repositories
+            ]
+            planned = {"run": None, "sources": [Outcome(one).as_json() for one in chosen]}
+            return Result(planned, True, steps)
+        outcomes = going.back_up(chosen)
+    result = {"run": going.id, "sources": [one.as_json() for one in outcomes]}
+    failed = [one for one in outcomes if one.errors]
+    if failed:
+        raise worst(failed, result)
+    done = [f"back up {one.spec.name} to {kept.repository}" for one in outcomes for kept in one.snapshots]
+    return Result(result, True, done, "\n".join([f"run {going.id}", *map(_row, outcomes)]))
+
+
+def init(context: Context, args: argparse.Namespace) -> Result:
+    """Make the node's key and the repositories; a recovery key comes on standard input."""
+    restic.check_version()
+    given = sys.stdin.read(_MAX_KEY_BYTES + 1).strip() if not sys.stdin.isatty() else ""
+    if len(given) > _MAX_KEY_BYTES or "\n" in given:
+        raise InputError(
+            f"the recovery key must be one line of at most {_MAX_KEY_BYTES} bytes", key="recovery key"
+        )
+    name, watching = context.who.node, context.witness()
+    with context.alone("backup"):
+        public = signing.make_key(context.places.key, f"kos-{name}")
+        seen = Trail(context.places.trail, name, public)
+        if isinstance(watching, Mounted):
+            watching.register(name, public)
+        if watching is not None:
+            seen.read(watching)
+        opened = open_all(context.config, context.runs, seen.repositories(), given or None, context.restic)
+    made = [f"open repository {one['name']}" for one in opened if one["made"]]
+    return Result({"repositories": opened, "node_key": public}, bool(made), made)
+
+
+def _row(one: Outcome) -> str:
+    added = sum(kept.added_bytes for kept in one.snapshots)
+    unstable = f", {len(one.unstable)} changed meanwhile" if one.unstable else ""
+    return (
+        f"{one.spec.name}: {one.files} files, {one.bytes} bytes, {added} added, {one.seconds:.1f} s{unstable}"
+    )
+
+
+def worst(failed: list[Outcome], result: Mapping[str, Any]) -> KosError:
+    """Return one error for all: a failure before a partial snapshot, with every message."""
+    errors = [error for one in failed for error in one.errors]
+    first = next((one for one in errors if one.exit_code != 14), errors[0])
+    others = len(errors) - 1
+    message = first.message + (f" (and {others} more, in the result)" if others else "")
+    error = type(first)(message, key=first.key, detail=dict(result))
+    error.exit_code = first.exit_code
+    return error
+
+
+def list_runs(context: Context, args: argparse.Namespace) -> Result:
+    """List the snapshots that the repositories have."""
+    if args.source is not None:
+        context.config.source(args.source)
+    restic.check_version()
+    known = {
+        (entry["run"], entry["source"]): entry for entry in context.runs.all() if entry.get("kind") == "run"
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for repository in context.config.repositories:
+        wanted = [f"source={args.source}"] if args.source else []
+        for snapshot in context.restic(repository).snapshots(*wanted):
+            run_id, name = snapshot.tag("run"), snapshot.tag("source")
+            if run_id is None or name is None:
+                continue
+            entry = known.get((run_id, name), {})
+            one = found.setdefault(run_id, {"run": run_id, "time": boot.text(snapshot.time), "sources": {}})
+            row = one["sources"].setdefault(
+                name, {"name": name, "snapshots": [], "heads": entry.get("heads", {})}
+            )
+            row["snapshots"] = [old for old in row["snapshots"] if old["repository"] != repository.name]
+            row["snapshots"].append({"repository": repository.name, "id": snapshot.id})
+    runs = [{**one, "sources": list(one["sources"].values())} for _, one in sorted(found.items())]
+    lines = [
+        f"{one['time']}  {one['run']}  "
+        + ", ".join(f"{row['name']} ({len(row['snapshots'])})" for row in one["sources"])
+        for one in runs
+    ]
+    return Result({"runs": runs}, text="\n".join(lines) or "there is no snapshot")
+
+
+def _add(verbs: Any, name: str, work: Work) -> argparse.ArgumentParser:
+    said = (work.__doc__ or "").strip()
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=said, description=said)
+    parser.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="answer with one JSON object"
+    )
+    parser.set_defaults(func=bind(work), verb=f"backup {name}", run=bind(work))
+    return parser
+
+
+def bind(work: Work) -> Callable[[argparse.Namespace], Result]:
+    """Return a verb as the command line calls it, with a line in the audit log where it changes something."""
+
+    def call(args: argparse.Namespace) -> Result:
+        context = Context(NodePaths(args.root), boot.SystemClock())
+        try:
+            done = work(context, args)
+        except KosError as error:
+            _audit(
+                context,
+                args,
+                {"exit": error.exit_code, "changed": bool(error.detail), "error": error.message},
+            )
+            raise
+        if done.changed and not getattr(args, "dry_run", False):
+            _audit(context, args, {"exit": 0, "changed": True})
+        return done
+
+    return call
+
+
+def _audit(context: Context, args: argparse.Namespace, outcome: Mapping[str, Any]) -> None:
+    hidden = ("verb", "json", "debug", "func", "run", "root", "backup_verb", "make_context")
+    options = {
+        key: value
+        for key, value in vars(args).items()
+        if key not in hidden and value not in (None, False, [])
+    }
+    try:
+        Audit(context.paths.audit, context.clock).append(
+            {"verb": args.verb, "options": options, **outcome}, caller()
+        )
+    except OSError as error:
+        progress(f"the audit log could not be written: {error}")
