@@ -348,17 +348,22 @@ class Owned:
 
 @dataclass(frozen=True)
 class Directory:
-    """A folder with owner and mode; what is in it is not touched."""
+    """A folder with owner and mode; what is in it is not touched.
+
+    Args:
+        ours: whether one that is there already gets this owner and mode as well.
+    """
 
     path: Path
     owned: Owned = Owned()
+    ours: bool = True
 
     def plan(self, system: System) -> list[Change]:
         if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
             raise KosError(f"{self.path} is there and is not a folder")
         if not self.path.is_dir():
             return [Change(f"create folder {self.path} ({self.owned})")]
-        if self.owned.differs(self.path, system):
+        if self.ours and self.owned.differs(self.path, system):
             return [Change(f"folder {self.path}: {self.owned}")]
         return []
 
@@ -452,13 +457,14 @@ class Gone:
 
 @dataclass(frozen=True)
 class NotForUs:
-    """A folder that is not to be there if nothing is in it but what of ours goes away."""
+    """A folder that is not to be there if nothing is in it, at any depth, but what of ours goes away."""
 
     path: Path
     ours: tuple[str, ...]
 
     def plan(self, system: System) -> list[Change]:
-        alone = self.path.is_dir() and {path.name for path in self.path.iterdir()} <= set(self.ours)
+        inside = {str(path.relative_to(self.path)) for path in self.path.rglob("*")}
+        alone = self.path.is_dir() and inside <= set(self.ours)
         return [Change(f"remove folder {self.path}")] if alone else []
 
     def apply(self, system: System) -> None:
@@ -720,6 +726,7 @@ def _engine_files(engine: str, paths: NodePaths, shell: Path, kept: str | None) 
         Link(paths.opt / "current", engine),
         Directory(_command(paths).parent),
         Link(_command(paths), "/opt/kos/current/bin/kosctl"),
+        *_help_files(paths),
     ]
     for path in _engine_versions(paths):
         if path.name not in (engine, kept):
@@ -730,6 +737,26 @@ def _engine_files(engine: str, paths: NodePaths, shell: Path, kept: str | None) 
 def _command(paths: NodePaths) -> Path:
     """The command by its name, for a person at the console."""
     return paths.root / "usr/local/sbin/kosctl"
+
+
+def _help_files(paths: NodePaths) -> list[Resource]:
+    """The man page and the completion for bash, where both look for what no package has brought."""
+    # The parser knows this module.
+    from . import cli, manpage
+
+    page, completion = _help_paths(paths)
+    parser = cli.build_parser()
+    folders = sorted({*page.parents[:3], *completion.parents[:3]})
+    return [
+        *(Directory(folder, ours=False) for folder in folders),
+        File(page, manpage.page(parser).encode(), shown=False),
+        File(completion, cli.bash_completion(parser).encode(), shown=False),
+    ]
+
+
+def _help_paths(paths: NodePaths) -> tuple[Path, Path]:
+    share = paths.root / "usr/local/share"
+    return share / "man/man8/kosctl.8", share / "bash-completion/completions/kosctl"
 
 
 def _unit_files(unit: NodeUnit, paths: NodePaths) -> list[Resource]:
@@ -854,7 +881,13 @@ def _remove(paths: NodePaths, purge: bool, check: bool, system: System) -> HostR
     names = (*record["accounts"], OPERATOR_ACCOUNT, SERVICE_ACCOUNT)
     wanted += [NoUser(name) for name in names]
     wanted += [Gone(path) for path in _all_paths(paths, purge=purge)]
-    wanted.append(NotForUs(paths.root / "etc/systemd/system-generators", ("kos",)))
+    page, completion = _help_paths(paths)
+    wanted += [
+        NotForUs(paths.root / "etc/systemd/system-generators", ("kos",)),
+        NotForUs(page.parent, (page.name,)),
+        NotForUs(completion.parent, (completion.name,)),
+        NotForUs(completion.parents[1], ("completions", f"completions/{completion.name}")),
+    ]
     planned = [(resource, found) for resource in wanted if (found := resource.plan(system))]
     changes = [change for _resource, found in planned for change in found]
     if not check:
@@ -1114,6 +1147,7 @@ def _all_paths(paths: NodePaths, *, purge: bool) -> list[Path]:
         paths.root / "etc/sudoers.d/kos",
         paths.root / "etc/tmpfiles.d/kos.conf",
         _command(paths),
+        *_help_paths(paths),
         *var,
         *([paths.audit.parent] if purge else []),
         paths.etc,

@@ -9,9 +9,9 @@ from .cli import leaves
 
 
 def page(parser: argparse.ArgumentParser) -> str:
-    """Return kosctl(1) as roff."""
+    """Return kosctl(8) as roff."""
     lines = [
-        f'.TH KOSCTL 1 "" "kosctl {__version__}" "kOS Fleet"',
+        f'.TH KOSCTL 8 "" "kosctl {__version__}" "kOS Fleet"',
         ".SH NAME",
         "kosctl \\- install, patch and roll back the releases of a kOS node",
         ".SH SYNOPSIS",

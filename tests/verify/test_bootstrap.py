@@ -30,6 +30,8 @@ MODES = {
     "/var/lib/kosops/.ssh/authorized_keys": ("root", "kosops", 0o640),
     "/var/log/kos": ("root", "root", 0o750),
     "/run/kos": ("root", "root", 0o755),
+    "/usr/local/share/man/man8/kosctl.8": ("root", "root", 0o644),
+    "/usr/local/share/bash-completion/completions/kosctl": ("root", "root", 0o644),
 }
 
 

@@ -60,7 +60,7 @@ class FakeSystem(System):
         etc = paths.root / "etc"
         for folder in ("sudoers.d", "tmpfiles.d", "systemd/system"):
             (etc / folder).mkdir(parents=True)
-        for folder in ("var/lib", "usr/local/sbin"):
+        for folder in ("var/lib", "usr/local/sbin", "usr/local/share/man"):
             (paths.root / folder).mkdir(parents=True)
         (etc / "passwd").write_text("root:x:0:0::/root:/bin/sh\n")
         (etc / "group").write_text("root:x:0:\n")

@@ -421,6 +421,30 @@ def test_a_layer_that_somebody_else_put_there_stays_when_ours_go(
     assert [path.name for path in paths.conf_d.iterdir()] == ["90-local.json"]
 
 
+def test_man_page_and_completion_come_with_the_engine_and_leave_folders_of_others_alone(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    share = paths.root / "usr/local/share"
+    (share / "man/man8").mkdir()
+    (share / "man/man8").chmod(0o775)
+    apply(spec, paths, system, shell)
+
+    page, completion = share / "man/man8/kosctl.8", share / "bash-completion/completions/kosctl"
+    assert page.read_text().startswith(".TH KOSCTL 8 ")
+    assert "complete -o default -F _kosctl kosctl\n" in completion.read_text()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (page, completion.parent)] == [0o644, 0o755]
+    assert stat.S_IMODE(page.parent.stat().st_mode) == 0o775
+
+    theirs = completion.with_name("other")
+    theirs.touch()
+    host.remove(paths, purge=True, check=False, system=system)
+    assert {path.name for path in share.rglob("*")} == {"man", "bash-completion", "completions", "other"}
+    theirs.unlink()
+    apply(spec, paths, system, shell)
+    host.remove(paths, purge=True, check=False, system=system)
+    assert [path.name for path in share.rglob("*")] == ["man"]
+
+
 def test_removal_leaves_nothing(spec: Any, paths: NodePaths, system: FakeSystem, shell: Path) -> None:
     clean = everything(paths)
     for name in list(clean):
