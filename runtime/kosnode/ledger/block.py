@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 KEYS = ("index", "timestamp", "data", "previous_hash", "merkle_root", "hash")
 _KINDS = (int, str, list, str, str, str)
+GENESIS_HASH = "19bcc95a7b5946ca2c1029728cb623975c2807690f8fd354ca6799878c4b7efd"
 
 _ZERO = "0" * 64
 _GENESIS = ("1970-01-01T00:00:00.000000Z", ["Genesis Block"], _ZERO, _ZERO)
@@ -25,9 +26,9 @@ _TIMESTAMP = re.compile(
 _SHOWN = 40
 
 # Pairs and not dicts: a key that stands twice would be lost in a dict.
-_scan = json.JSONDecoder(object_pairs_hook=tuple).scan_once
+_decode = json.JSONDecoder(object_pairs_hook=tuple).raw_decode
 # What json.dumps makes of a string where ensure_ascii is off, which is the text that is hashed.
-_quoted = json.encoder.encode_basestring  # type: ignore[attr-defined]  # not in typeshed
+_quoted = json.encoder.encode_basestring
 
 
 class Block(NamedTuple):
@@ -65,12 +66,12 @@ def read(text: bytes) -> Block:
     """
     try:
         decoded = text.decode("utf-8")
-        value, end = _scan(decoded, 0)
+        value, end = _decode(decoded)
         if end != len(decoded):
             return unread("not JSON")
     except UnicodeDecodeError:
         return unread("not UTF-8")
-    except (ValueError, StopIteration, RecursionError):
+    except (ValueError, RecursionError):
         return unread("not JSON")
     return _judge(value)
 
@@ -120,7 +121,7 @@ def _weigh(
         type(index) is int
         and type(timestamp) is str
         and type(data) is list
-        and type(previous) is type(root) is type(stored) is str
+        and type(previous) is type(root) is str
     ):
         given = (index, timestamp, data, previous, root, stored)
         faults += tuple(
@@ -136,9 +137,10 @@ def _weigh(
         elif merkle_root(data) != root:
             faults += ("merkle_root",)
     except (TypeError, UnicodeEncodeError):
-        return Block(index, timestamp, previous, stored, "", (*faults, "data"))
+        return Block(index, timestamp, previous, _text(stored), "", (*faults, "data"))
     if computed != stored:
         faults += ("hash",)
+        stored = _text(stored)
     if not (_TIMESTAMP.fullmatch(timestamp) and _is_date(timestamp[:10])):
         faults += ("timestamp",)
     return Block(index, timestamp, previous, stored, computed, faults)

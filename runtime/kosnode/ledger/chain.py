@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from .block import Block
@@ -31,23 +32,23 @@ class Walk:
     Args:
         begins: whether the first block that comes is the ledger's first. Otherwise it has to be a sound one,
             and what it is to follow is said by `join`.
-        wanted: index of a block whose hash is to be remembered.
+        wanted: indices of blocks whose hashes are to be remembered.
 
     Attributes:
         count: number of blocks.
         first: the first of them.
         last: the last of them.
         number: index of the last of them; one that cannot be believed is counted from the block before.
-        hash: hash of the block `wanted`; empty where it did not come.
+        hashes: hash by index of the blocks that were wanted and came, by what they hold.
         json: whether all of them were JSON.
     """
 
-    def __init__(self, *, begins: bool, wanted: int | None = None) -> None:
+    def __init__(self, *, begins: bool, wanted: Collection[int] = ()) -> None:
         self.count = 0
         self.first: Block | None = None
         self.last: Block | None = None
         self.number = -1
-        self.hash = ""
+        self.hashes: dict[int, str] = {}
         self.json = True
         self._begins = begins
         self._wanted = wanted
@@ -58,11 +59,12 @@ class Walk:
         number = self._number_of(block)
         if self._begins or self.last is not None:
             self._compare(block, number)
-        for fault in block.faults:
-            self._damaged(fault, number, number)
-        if number == self._wanted:
-            self.hash = block.computed
-        self.json &= block.json
+        if block.faults:
+            self.json &= block.json
+            for fault in block.faults:
+                self._damaged(fault, number, number)
+        if number in self._wanted:
+            self.hashes[number] = block.computed
         self.first = self.first or block
         self.last, self.number = block, number
         self.count += 1
@@ -75,7 +77,7 @@ class Walk:
         for reason, runs in later._runs.items():
             for first, last in runs:
                 self._damaged(reason, first, last)
-        self.hash = self.hash or later.hash
+        self.hashes.update(later.hashes)
         self.json &= later.json
         self.last, self.number = later.last, later.number
         self.count += later.count

@@ -11,8 +11,9 @@ import multiprocessing
 import os
 import stat
 import threading
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -59,7 +60,7 @@ class Verdict:
         ranges: where damage is and what, in the order of the blocks.
         path: the ledger.
         problem: why there was nothing to read, for a ledger that is absent or could not be opened.
-        hash: hash of the block that was `wanted`.
+        hashes: hash by index of the blocks that were asked for and are there, by what they hold.
     """
 
     state: str
@@ -68,7 +69,7 @@ class Verdict:
     ranges: tuple[Range, ...]
     path: Path
     problem: str = ""
-    hash: str = ""
+    hashes: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -115,7 +116,7 @@ class Verdict:
         raise kinds.get(self.state, InputError)(self.sentence(), detail=self.as_dict())
 
 
-def verify(path: Path, *, wanted: int | None = None, processes: int | None = None) -> Verdict:
+def verify(path: Path, *, wanted: Collection[int] = (), processes: int | None = None) -> Verdict:
     """Verify a ledger: each block by itself, each link, the genesis block.
 
     Nothing is locked (`lock.shared` is for that) and nothing is written. Of a ledger whose end was cut off
@@ -123,11 +124,8 @@ def verify(path: Path, *, wanted: int | None = None, processes: int | None = Non
 
     Args:
         path: the ledger.
-        wanted: index of a block whose hash is to be told.
+        wanted: indices of blocks whose hashes are to be told.
         processes: how many may work at once; as many as there are processors by default.
-
-    Returns:
-        The verdict; its `hash` is that of the block `wanted`, or empty.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -159,14 +157,14 @@ def _verdict(path: Path, walk: Walk) -> Verdict:
     if last is not None and last.sound:
         found = Head(walk.count, walk.number, last.stored, last.timestamp)
     state = OK if not ranges else DAMAGED if walk.json else UNREADABLE
-    return Verdict(state, walk.count, found, ranges, path, hash=walk.hash)
+    return Verdict(state, walk.count, found, ranges, path, hashes=walk.hashes)
 
 
 def _unread(path: Path, state: str, problem: str) -> Verdict:
     return Verdict(state, 0, None, (), path, problem)
 
 
-def _walk(path: Path, stream: BinaryIO, wanted: int | None, processes: int) -> Walk:
+def _walk(path: Path, stream: BinaryIO, wanted: Collection[int], processes: int) -> Walk:
     if stream.read(len(reading.OPENING)) == reading.OPENING:
         size = os.fstat(stream.fileno()).st_size
         # A fork of a process with threads can hang.
@@ -181,18 +179,18 @@ def _walk(path: Path, stream: BinaryIO, wanted: int | None, processes: int) -> W
     return _whole(stream, wanted)
 
 
-def _whole(stream: BinaryIO, wanted: int | None) -> Walk:
+def _whole(stream: BinaryIO, wanted: Collection[int]) -> Walk:
     walk = Walk(begins=True, wanted=wanted)
     for block in reading.any_form(stream):
         walk.add(block)
     return walk
 
 
-def _in_parts(path: Path, starts: list[int], wanted: int | None) -> Walk:
+def _in_parts(path: Path, starts: list[int], wanted: Collection[int]) -> Walk:
     ends = [*starts[1:], None]
     context = multiprocessing.get_context("fork")
     with ExitStack() as stack:
-        receivers = []
+        receivers: list[Connection] = []
         for start, end in zip(starts[1:], ends[1:], strict=True):
             receiver, sender = context.Pipe(duplex=False)
             worker = context.Process(target=_send, args=(sender, path, start, end, wanted), daemon=True)
@@ -210,11 +208,11 @@ def _in_parts(path: Path, starts: list[int], wanted: int | None) -> Walk:
     return walk
 
 
-def _send(sender: Connection, path: Path, start: int, end: int | None, wanted: int | None) -> None:
+def _send(sender: Connection, path: Path, start: int, end: int | None, wanted: Collection[int]) -> None:
     sender.send(_part(path, start, end, wanted))
 
 
-def _part(path: Path, start: int, end: int | None, wanted: int | None) -> Walk:
+def _part(path: Path, start: int, end: int | None, wanted: Collection[int]) -> Walk:
     """Walk over the blocks from the first sound one at `start` to that at `end`, or to the file's end."""
     walk = Walk(begins=start == 0, wanted=wanted)
     waiting = start > 0
