@@ -44,9 +44,11 @@ def tree(tmp_path: Path) -> Path:
 def publish(
     world: World, repository: Path, tree: Path, holders: tuple[str, ...], **more: Any
 ) -> plays.Outcome:
+    alone = tree.parent / "alone.yml"
+    alone.write_text("mirrors:\n")
     return plays.run(
         "kos.fleet.publish",
-        limit="localhost",
+        inventories=[alone],
         variables={
             "publish_repository": str(repository),
             "publish_tree": str(tree),
