@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from backup import programs
 from backup.backup_node import BackupNode
 

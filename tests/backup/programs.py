@@ -1,4 +1,4 @@
-"""Takes restic and its rest-server out of the node image: Debian 12 has one that is too old, and lacks the other.
+"""Takes restic and its rest-server out of the node image: Debian 12 has an old one, and lacks the other.
 
 Both need nothing but the C library, and that of Debian 13 is older than what they ask for on Debian 12.
 """

@@ -74,7 +74,7 @@ class Context:
         """Return a repository of the table, opened with the node's own access."""
         return Restic(
             repository,
-            Access.of_node(self.places, repository.name),
+            Access.of_node(self.places, repository.name, self.runs.key(repository)),
             timeout_s=self.config.backend_timeout_s,
             progress=progress,
         )
@@ -89,6 +89,10 @@ class Context:
             known_hosts=self.places.known_hosts,
             timeout_s=self.config.backend_timeout_s,
         )
+
+    def public_keys(self) -> list[str]:
+        """Return the keys that what this node signed is checked against; raises InputError."""
+        return signing.trusted(self.places.key, self.places.former_keys)
 
     @contextlib.contextmanager
     def alone(self, verb: str) -> Iterator[None]:
@@ -168,7 +172,7 @@ def init(context: Context, args: argparse.Namespace) -> Result:
     name, watching = context.who.node, context.witness()
     with context.alone("backup"):
         public = signing.make_key(context.places.key, f"kos-{name}")
-        seen = Trail(context.places.trail, name, public)
+        seen = Trail(context.places.trail, name, context.public_keys())
         if isinstance(watching, Mounted):
             watching.register(name, public)
         if watching is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import RefusedError
@@ -18,13 +18,13 @@ class Trail:
     Args:
         path: the node's copy.
         node: its name.
-        public: the public key that signs.
+        publics: the keys that may have signed.
     """
 
-    def __init__(self, path: Path, node: str, public: str) -> None:
+    def __init__(self, path: Path, node: str, publics: Sequence[str]) -> None:
         self._copy = JsonLines(path, mode=0o600)
         self._node = node
-        self._public = public
+        self._publics = publics
         self.lines = [trail.parse(raw) for raw in self._copy.lines()]
 
     @property
@@ -66,7 +66,7 @@ class Trail:
         trail.follow(found, last, self._node)
         if found:
             # Each line holds the hash of the one before it, so that the last signature is for all of them.
-            trail.check_signature(found[-1], self._public)
+            trail.check_signature(found[-1], self._publics)
         self._keep(found)
 
     def append(self, witness: Witness, line: Line) -> None:

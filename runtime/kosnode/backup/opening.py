@@ -42,11 +42,12 @@ def open_all(
     for repository in config.repositories:
         store = restic(repository)
         found, made = _open(store, repository, known.get(repository.name), witnessed, recovery)
-        if RECOVERY not in store.key_users():
+        key, users = store.keys()
+        if RECOVERY not in users:
             store.add_key(_needed(recovery, repository), RECOVERY)
             made = True
         opened.append({"name": repository.name, "id": found, "made": made})
-        known[repository.name] = {"id": found, "url": repository.url}
+        known[repository.name] = {"id": found, "url": repository.url, "key": key}
         # After each, so that what was made is known where the next one fails.
         runs.remember(known)
     return opened

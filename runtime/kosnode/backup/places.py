@@ -37,6 +37,10 @@ class Places:
         return self.node.etc / "keys/node"
 
     @property
+    def former_keys(self) -> Path:
+        return self.node.etc / "keys/node.former"
+
+    @property
     def var(self) -> Path:
         return self.node.var / "backup"
 

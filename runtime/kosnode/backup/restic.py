@@ -7,18 +7,20 @@ never into a pipe: a reader that goes away would kill it and leave a lock.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, NoReturn
 
 from ..errors import (
@@ -75,21 +77,24 @@ class Access:
         password: file with the password; never the password itself.
         environment: what its backend wants.
         cache: restic's cache; None keeps none.
+        key: id of the key that the password opens. Each key that is tried without it costs half a second.
         lock: False for a store that can only be read.
     """
 
     password: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     cache: Path | None = None
+    key: str | None = None
     lock: bool = True
 
     @classmethod
-    def of_node(cls, places: Places, repository: str) -> Access:
+    def of_node(cls, places: Places, repository: str, key: str | None = None) -> Access:
         """Return a node's own access; raises InputError where a secret is missing or open to others."""
         return cls(
             config.read_password_file(places, repository),
             config.read_environment(places, repository),
             places.cache,
+            key,
         )
 
 
@@ -179,9 +184,11 @@ class Restic:
         self._checked(["init", "--repository-version", "2", "--json"])
         return self.identity()
 
-    def key_users(self) -> list[str]:
-        """Return the names of the users that hold a key."""
-        return [str(one["userName"]) for one in _objects(self._checked(["key", "list", "--json"]).out)]
+    def keys(self) -> tuple[str, list[str]]:
+        """Return the id of the key that is used, and the users of all keys."""
+        found = _objects(self._checked(["key", "list", "--json"]).out)
+        used = next(str(one["id"]) for one in found if one["current"])
+        return used, [str(one["userName"]) for one in found]
 
     def add_key(self, password: str, user: str) -> None:
         """Add a key; the password goes through memory alone, never through an argument or the disk."""
@@ -262,18 +269,28 @@ class Restic:
             unread or ((("", _last(done)),) if done.code == 3 else ()),
         )
 
-    def dump(self, snapshot: str, path: Path, *, limit: int) -> bytes:
-        """Return a file of a snapshot.
+    def read(self, snapshot: str, folder: Path, names: Sequence[str], *, limit: int) -> list[bytes]:
+        """Return some files of one folder of a snapshot.
+
+        Args:
+            folder: absolute, small: all that is in it is fetched.
+            limit: the most bytes that it may have.
 
         Raises:
-            NotFoundError: the snapshot has no such file.
+            NotFoundError: the snapshot has no such folder or file.
             DamagedError: it cannot be read, or has more than `limit` bytes.
         """
-        done = self._run(["dump", snapshot, str(path)], limit=limit)
+        done = self._run(["dump", "--archive", "tar", snapshot, str(folder)], limit=limit)
         if done.code == 1 and "not found in snapshot" in done.words:
-            raise NotFoundError(f"snapshot {snapshot[:12]} has no {path}", key="snapshot")
+            raise NotFoundError(f"snapshot {snapshot[:12]} has no {folder}", key="snapshot")
         self._check(done)
-        return done.out
+        with tarfile.open(fileobj=io.BytesIO(done.out)) as archive:
+            held = {PurePosixPath(one.name).name: one for one in archive.getmembers() if one.isreg()}
+            found = [archive.extractfile(held[name]) for name in names if name in held]
+            read = [stream.read() for stream in found if stream is not None]
+        if len(read) != len(names):
+            raise NotFoundError(f"snapshot {snapshot[:12]} lacks a file of {folder}", key="snapshot")
+        return read
 
     def restore(
         self,
@@ -492,6 +509,8 @@ class Restic:
         }
         if self._access.cache is not None:
             environment["RESTIC_CACHE_DIR"] = str(self._access.cache)
+        if self._access.key is not None:
+            environment["RESTIC_KEY_HINT"] = self._access.key
         if self.repository.ca is not None:
             environment["RESTIC_CACERT"] = str(self.repository.ca)
         return environment

@@ -125,8 +125,7 @@ class Run:
         self._clock = clock
         self._progress = progress
         self._runs = Runs(places)
-        self._public = signing.public_key(places.key)
-        self._trail = Trail(places.trail, who.node, self._public)
+        self._trail = Trail(places.trail, who.node, signing.trusted(places.key, places.former_keys))
         self.id = f"{clock.now().strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(4)}"
 
     def check(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 from .. import files
 from ..errors import InputError
 from ..journal import JsonLines
+from .config import Repository
 from .places import Places
 
 
@@ -53,7 +54,7 @@ class Runs:
         return found[-1] if found else None
 
     def repositories(self) -> dict[str, dict[str, str]]:
-        """Return `{NAME: {"id","url"}}` of the repositories that `backup init` opened."""
+        """Return `{NAME: {"id","url","key"}}` of the repositories that `backup init` opened."""
         try:
             value = files.read_json(self._known)
         except FileNotFoundError:
@@ -61,6 +62,11 @@ class Runs:
         if not isinstance(value, dict):
             raise InputError(f"{self._known}: must be a mapping")
         return value
+
+    def key(self, repository: Repository) -> str | None:
+        """Return the id of the key that this node has to a repository, where it is known."""
+        entry = self.repositories().get(repository.name)
+        return None if entry is None or entry["url"] != repository.url else entry.get("key")
 
     def remember(self, repositories: Mapping[str, Mapping[str, str]]) -> None:
         """Write down the repositories that are known."""

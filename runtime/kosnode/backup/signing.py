@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from .. import files
@@ -74,18 +75,32 @@ def sign(key: Path, data: bytes) -> str:
     return _run(["-q", "-Y", "sign", "-f", str(key), "-n", NAMESPACE], stdin=data)
 
 
-def verify(public: str, data: bytes, signature: str) -> None:
+def trusted(key: Path, former: Path) -> list[str]:
+    """Return the public keys of a node: that of its key, and those it had on machines before this one.
+
+    Args:
+        key: its private key.
+        former: file with a public key on each line; it may be missing.
+
+    Raises:
+        InputError: there is no key, or a line of `former` is none.
+    """
+    lines = former.read_text().splitlines() if former.exists() else []
+    return [public_key(key), *(parse_public(line, str(former)) for line in lines if line.strip())]
+
+
+def verify(publics: Sequence[str], data: bytes, signature: str) -> None:
     """Check a signature.
 
     Args:
-        public: kind and key.
+        publics: keys of which one must have signed, kind and key each.
 
     Raises:
-        TrustError: it is not that of this key over these bytes.
+        TrustError: it is not that of one of these keys over these bytes.
     """
     with tempfile.TemporaryDirectory(prefix="kos-sig-") as folder:
         allowed, signed = Path(folder) / "allowed", Path(folder) / "signature"
-        allowed.write_text(f'node namespaces="{NAMESPACE}" {public}\n')
+        allowed.write_text("".join(f'node namespaces="{NAMESPACE}" {one}\n' for one in publics))
         signed.write_text(signature)
         words = ["-Y", "verify", "-f", str(allowed), "-I", "node", "-n", NAMESPACE, "-s", str(signed)]
         try:

@@ -115,11 +115,11 @@ def parse(raw: bytes) -> Line:
     return Line(raw, value)
 
 
-def check_signature(line: Line, public: str) -> None:
+def check_signature(line: Line, publics: Sequence[str]) -> None:
     """Check who signed a line; raises TrustError."""
     unsigned = {key: value for key, value in line.value.items() if key != "signature"}
     try:
-        signing.verify(public, files.canonical(unsigned), str(line.value["signature"]))
+        signing.verify(publics, files.canonical(unsigned), str(line.value["signature"]))
     except TrustError:
         raise TrustError(
             f"line {line.seq} of the witness is not signed with the key of node {line.value['node']}"

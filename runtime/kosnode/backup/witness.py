@@ -1,7 +1,7 @@
 """The witness: keeps its end on another host, and talks to it from a node over SSH, HTTP or a mounted folder.
 
 At the witness a node has a file of lines (`trail.py`), NODE.jsonl, which only grows, and a public key,
-NODE.pub, without which nothing is taken.
+NODE.pub (one a line, where the node has had several), without which nothing is taken.
 """
 
 from __future__ import annotations
@@ -52,20 +52,21 @@ class Folder:
         self._path = path
 
     def register(self, node: str, public: str) -> None:
-        """Take a node's public key; raises RefusedError where it has another one already."""
+        """Take a node's public key; raises RefusedError where others are there already."""
         public = signing.parse_public(public, "the public key")
         path = self._key(node)
         with self._alone(node):
-            if path.exists() and self._public(node) != public:
+            if path.exists() and public not in self._publics(node):
                 raise RefusedError(f"the witness knows node {node} by another key", key="node")
-            files.write_durable(path, f"{public}\n".encode())
+            if not path.exists():
+                files.write_durable(path, f"{public}\n".encode())
 
     def read(self, node: str, since: int) -> list[Line]:
         found = [trail.parse(raw) for raw in JsonLines(self._file(node)).lines()]
         return [line for line in found if line.seq > since]
 
     def append(self, node: str, line: Line) -> None:
-        public = self._public(node)
+        publics = self._publics(node)
         with self._alone(node):
             lines = JsonLines(self._file(node), mode=0o640)
             raw = list(lines.lines())[-1:]
@@ -74,7 +75,7 @@ class Folder:
                 # The answer to the first time got lost.
                 return
             trail.follow([line], last, trail.check_node(node))
-            trail.check_signature(line, public)
+            trail.check_signature(line, publics)
             lines.append(line.value)
 
     def _file(self, node: str) -> Path:
@@ -83,10 +84,12 @@ class Folder:
     def _key(self, node: str) -> Path:
         return self._path / f"{trail.check_node(node)}.pub"
 
-    def _public(self, node: str) -> str:
+    def _publics(self, node: str) -> list[str]:
         path = self._key(node)
         try:
-            return signing.parse_public(path.read_text(), str(path))
+            return [
+                signing.parse_public(one, str(path)) for one in path.read_text().splitlines() if one.strip()
+            ]
         except FileNotFoundError:
             raise RefusedError(
                 f"the witness does not know node {node}: {path} is missing", key="node"
