@@ -8,4 +8,4 @@ sys.path[:0] = [str(PROJECT / "pulumi"), str(PROJECT / "runtime")]
 
 from kos_infra.aws import fleet  # noqa: E402 - found through the line above
 
-fleet.main()
+fleet.main(Path(__file__).resolve().parent)

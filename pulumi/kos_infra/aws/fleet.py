@@ -2,74 +2,189 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pulumi
 from pulumi_aws.cloudwatch.metric_alarm import MetricAlarm
 from pulumi_aws.provider import Provider
 
 from kosnode.errors import InputError
 
-from .. import contract, settings
+from .. import bundle, contract, settings, userdata
+from . import credentials
+from .buckets import Backup, Mirror, bucket_arn
+from .budget import Costs
+from .dns import Dns
+from .instance_role import InstanceRole
+from .keys import Keys
 from .names import Names
 from .network import NODE_SERVICES, Network
-from .node_group import NodeGroup, Place
-from .settings import FleetSettings
+from .node_group import LAUNCH_HOOK, NodeGroup, Place
+from .observability import Observability
+from .settings import FleetSettings, NodeGroupSettings
+
+_STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?")
+_BUCKET_NAME = 63
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     """Read the stack's settings and declare what it consists of.
+
+    Args:
+        folder: the program's own; paths in settings start from it.
 
     Raises:
         pulumi.RunError: a setting breaks a rule; nothing has been registered then.
     """
+    read_then_declare(FleetSettings, lambda wanted, stack: Fleet(wanted, stack, folder).declare)
+
+
+def read_then_declare(
+    model: type[settings.Model], check: Callable[[settings.Model, str], Callable[[], None]]
+) -> None:
+    """Run a program: settings first, then credentials, and resources only when nothing is wrong with either.
+
+    Args:
+        model: what the settings must be.
+        check: looks at all that can be wrong with settings and the stack's name, and returns what registers.
+
+    Raises:
+        pulumi.RunError: what is wrong; Pulumi shows its message alone.
+    """
+    config = pulumi.Config()
     try:
-        config = pulumi.Config()
-        wanted = settings.read(FleetSettings, config.get("settings"), config.full_key("settings"))
-        fleet = Fleet(wanted, pulumi.get_stack())
+        wanted = settings.read(model, config.get("settings"), config.full_key("settings"))
+        declare = check(wanted, pulumi.get_stack())
+        credentials.check()
     except InputError as error:
         raise pulumi.RunError(str(error)) from None
-    fleet.declare()
+    declare()
+
+
+def check_names(names: Names) -> None:
+    """Refuse a fleet and a stack whose names do not fit where they are used.
+
+    Raises:
+        InputError: naming the stack, or both.
+    """
+    if not _STACK.fullmatch(names.stack):
+        raise InputError(
+            f"stack {names.stack}: must be lower-case letters, digits and inner hyphens, 16 at most",
+            key="stack",
+        )
+    longest = names.bucket("mirror")
+    if len(longest) > _BUCKET_NAME:
+        raise InputError(
+            f"fleet and stack: bucket {longest} has {len(longest)} characters, {_BUCKET_NAME} are allowed",
+            key="fleet",
+        )
 
 
 class Fleet:
-    """A fleet that was checked and can be declared."""
+    """A fleet whose settings were checked, all of them, and that can be declared.
 
-    def __init__(self, wanted: FleetSettings, stack: str) -> None:
+    Args:
+        wanted: the stack's settings.
+        stack: its name.
+        folder: where paths in the settings start from.
+
+    Raises:
+        InputError: what a model cannot see: files, names that are put together, what a node would refuse.
+    """
+
+    def __init__(self, wanted: FleetSettings, stack: str, folder: Path) -> None:
         self.settings = wanted
         self.names = Names(wanted.fleet, stack, wanted.account, wanted.tags)
-        contract.check(self._contract("arn:not-known-yet"))
+        check_names(self.names)
+        contract.check(self._contract("arn:aws:kms"))
+        self.bundle = bundle.find(folder / wanted.bundle, "bundle")
+        self.trust_root = _read(folder / wanted.trust_root, "trust_root")
+        self.user_data = {group.name: self._user_data(group) for group in wanted.groups}
 
     def declare(self) -> None:
         """Register every resource and export the contract."""
-        wanted = self.settings
+        wanted, names = self.settings, self.names
         provider = Provider("aws", region=wanted.region, allowed_account_ids=[wanted.account])
         options = pulumi.ResourceOptions(provider=provider)
+        keys = Keys("keys", names, region=wanted.region, opts=options)
         network = Network(
             "network",
-            self.names,
+            names,
             region=wanted.region,
             cidr=wanted.network.cidr,
             subnets=wanted.network.subnets,
             services=NODE_SERVICES,
+            buckets=[bucket_arn(names, "mirror"), bucket_arn(names, "backup")],
             opts=options,
         )
-        earlier: list[NodeGroup] = []
+        mirror = Mirror("mirror", names, endpoint_id=network.s3.id, bundle=self.bundle, opts=options)
+        Backup("backup", names, wanted.backup, key_arn=keys.backup.arn, opts=options)
+        role = InstanceRole("node", names, region=wanted.region, backup_key_arn=keys.backup.arn, opts=options)
+        observability = Observability(
+            "observability",
+            names,
+            vpc_id=network.vpc.id,
+            key_arn=keys.machines.arn,
+            log_days=wanted.log_days,
+            notify=wanted.notify,
+            opts=options,
+        )
+        Dns("dns", names, domain=wanted.dns_zone, vpc_id=network.vpc.id, opts=options)
+        Costs("costs", names, monthly_usd=wanted.budget.monthly_usd, notify=wanted.notify, opts=options)
+        before: list[pulumi.Resource] = [network, mirror, role]
         watched: list[MetricAlarm] = []
         for group in sorted(wanted.groups, key=lambda one: (one.wave, one.name)):
-            place = Place(network.subnets[group.zone].id, network.nodes.id, "arn:", "arn:", "arn:")
+            place = Place(
+                subnet_id=network.subnets[group.zone].id,
+                security_group_id=network.nodes.id,
+                instance_profile_arn=role.profile.arn,
+                volume_key_arn=keys.machines.arn,
+                alarm_topic_arn=observability.topic.arn,
+            )
             made = NodeGroup(
                 group,
-                self.names,
+                names,
                 place,
                 image=wanted.image(group.arch),
-                user_data="",
+                user_data=self.user_data[group.name],
                 watched=watched,
-                opts=pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=list(earlier))),
+                opts=pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=before)),
             )
-            earlier.append(made)
-            watched.extend(made.alarms)
-        pulumi.export(contract.OUTPUT, self._contract("arn:not-known-yet"))
+            before, watched = [*before, made], [*watched, *made.alarms]
+        pulumi.export(contract.OUTPUT, self._contract(keys.backup.arn))
 
-    def _contract(self, backup_key_arn: object) -> dict[str, object]:
+    def _user_data(self, group: NodeGroupSettings) -> str:
+        wanted, node = self.settings, self.settings.node
+        mirror = contract.mirror_url(self.names.bucket("mirror"), wanted.region)
+        boot = userdata.Boot(
+            node={
+                "format": 1,
+                "fleet": wanted.fleet,
+                "zone": group.zone,
+                "class": group.node_class,
+                "release": node.release,
+                "channel": node.channel,
+                "mirrors": [mirror],
+                "policy": node.policy,
+            },
+            trust_root=self.trust_root,
+            operator_keys=tuple(node.operator_keys),
+            bundle={
+                "url": f"{mirror}{self.bundle.key}",
+                "version": self.bundle.version,
+                "sha256": self.bundle.sha256,
+                "size": self.bundle.size,
+            },
+            hook={"name": LAUNCH_HOOK, "group": self.names.of(group.name), "region": wanted.region},
+            install=node.install,
+        )
+        userdata.check(boot, "node")
+        return userdata.encode(boot, f"groups: {group.name}")
+
+    def _contract(self, backup_key_arn: object) -> dict[str, Any]:
         wanted = self.settings
         return contract.aws(
             fleet=wanted.fleet,
@@ -94,3 +209,10 @@ class Fleet:
             backup_key_arn=backup_key_arn,
             dns_zone=wanted.dns_zone,
         )
+
+
+def _read(path: Path, key: str) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{key}: {path} cannot be read: {error}", key=key) from None

@@ -17,6 +17,7 @@ from pulumi_aws.vpc.security_group_egress_rule import SecurityGroupEgressRule
 from pulumi_aws.vpc.security_group_ingress_rule import SecurityGroupIngressRule
 
 from .names import Names
+from .permissions import document, statement
 
 NODE_SERVICES = ("autoscaling", "ssm", "ssmmessages")
 """What a node of the fleet asks: its launch hook, and Systems Manager."""
@@ -34,6 +35,7 @@ class Network(pulumi.ComponentResource):
         cidr: IPv4Network,
         subnets: Mapping[str, IPv4Network],
         services: Sequence[str],
+        buckets: Sequence[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Args:
@@ -43,6 +45,7 @@ class Network(pulumi.ComponentResource):
         cidr: addresses of the VPC.
         subnets: addresses by zone.
         services: endpoints that are offered in each zone, by their short names.
+        buckets: ARNs of the buckets that can be reached; no other can, so nothing leaks into a stranger's.
         """
         super().__init__("kos:aws:Network", name, None, opts)
         own = pulumi.ResourceOptions(parent=self)
@@ -92,6 +95,14 @@ class Network(pulumi.ComponentResource):
             vpc_id=self.vpc.id,
             service_name=f"com.amazonaws.{region}.s3",
             vpc_endpoint_type="Gateway",
+            policy=document(
+                statement(
+                    "Buckets",
+                    ["s3:*"],
+                    [*buckets, *(f"{bucket}/*" for bucket in buckets)],
+                    principal="*",
+                )
+            ),
             route_table_ids=[table.id],
             tags=names.tagged("s3"),
             opts=own,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network
 from itertools import combinations
 from typing import Annotated, Literal
@@ -11,6 +12,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from ..settings import Name, Settings
 from . import regions
 from .instances import Arch, arch_of
+from .network import NODE_SERVICES
 
 # fmt: off
 NodeClass = Literal[
@@ -23,6 +25,8 @@ Domain = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a
 Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
 
 REQUIRED_TAGS = ("owner", "environment")
+_TAG_KEY = re.compile(r"[A-Za-z0-9 +\-=._:/@]{1,128}")
+_TAG_VALUE = re.compile(r"[A-Za-z0-9 +\-=._:/@]{0,256}")
 # Four at the beginning and the last one: https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html
 RESERVED_ADDRESSES = 5
 
@@ -88,7 +92,35 @@ class NodeGroupSettings(Settings):
         for one in self.instance_types:
             if arch_of(one) != self.arch:
                 raise ValueError(f"instance_types: {one} is {arch_of(one)}, and the group is {self.arch}")
+        if self.on_demand_base is not None and self.on_demand_base > self.nodes:
+            raise ValueError(
+                f"on_demand_base: {self.on_demand_base} is more than the {self.nodes} nodes there are"
+            )
         return self
+
+
+class NodeSettings(Settings):
+    """What every node of the fleet is told; the rest of its node.json follows from where it is."""
+
+    release: str = "kos"
+    channel: str = "stable"
+    policy: dict[str, int | bool] = Field(default_factory=dict)
+    operator_keys: list[str] = Field(min_length=1)
+    install: bool = False
+
+
+class BackupSettings(Settings):
+    """How long backups are kept from everybody's hands."""
+
+    lock: Literal["GOVERNANCE", "COMPLIANCE"] = "GOVERNANCE"
+    lock_days: int = Field(default=35, ge=1, le=36500)
+    cool_after_days: int = Field(default=30, ge=1, le=36500)
+
+
+class BudgetSettings(Settings):
+    """What the stack may cost."""
+
+    monthly_usd: int = Field(gt=0)
 
 
 class FleetSettings(Settings):
@@ -101,6 +133,13 @@ class FleetSettings(Settings):
     network: NetworkSettings
     images: Images
     groups: list[NodeGroupSettings] = Field(min_length=1)
+    node: NodeSettings
+    trust_root: str
+    bundle: str = "../../roles/bootstrap/files"
+    backup: BackupSettings = BackupSettings()
+    budget: BudgetSettings
+    notify: list[Email] = Field(min_length=1)
+    log_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653] = 90
     dns_zone: Domain
     tags: dict[str, str]
 
@@ -110,6 +149,30 @@ class FleetSettings(Settings):
         if region not in regions.names():
             raise ValueError(f"{region} is no region that this program knows")
         return region
+
+    @field_validator("tags")
+    @classmethod
+    def _tags_say_whose(cls, tags: dict[str, str]) -> dict[str, str]:
+        for key in REQUIRED_TAGS:
+            if not tags.get(key):
+                raise ValueError(f"{key} is missing; every resource says whose it is")
+        for key, value in tags.items():
+            if key.lower().startswith(("aws:", "kos:")) or key == "Name":
+                raise ValueError(f"{key} is set by AWS or by this program")
+            if not _TAG_KEY.fullmatch(key) or not _TAG_VALUE.fullmatch(value):
+                raise ValueError(f"{key} or its value has characters that a tag cannot hold, or too many")
+        return tags
+
+    @field_validator("groups")
+    @classmethod
+    def _groups_differ(cls, groups: list[NodeGroupSettings]) -> list[NodeGroupSettings]:
+        names = [group.name for group in groups]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two groups are called {name}")
+        if not any(group.wave == 0 for group in groups):
+            raise ValueError("no group has wave 0; the canary is changed before all others")
+        return groups
 
     @model_validator(mode="after")
     def _parts_fit(self) -> FleetSettings:
@@ -131,6 +194,15 @@ class FleetSettings(Settings):
                 )
             if getattr(self.images, group.arch) is None:
                 raise ValueError(f"images.{group.arch}: is missing, and group {group.name} needs it")
+        for zone, subnet in self.network.subnets.items():
+            # A refresh starts a node before it ends one.
+            needed = sum(group.nodes + 1 for group in self.groups if group.zone == zone)
+            needed += len(NODE_SERVICES) + RESERVED_ADDRESSES
+            if subnet.num_addresses < needed:
+                raise ValueError(
+                    f"network.subnets.{zone}: {subnet} is too small; it has {subnet.num_addresses} addresses "
+                    f"and needs {needed}"
+                )
         return self
 
     def image(self, arch: Arch) -> Image:

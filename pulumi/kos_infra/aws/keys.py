@@ -1,0 +1,89 @@
+"""Keys that encrypt: one for machines and their logs, one for backups that nobody deletes by accident."""
+
+from __future__ import annotations
+
+import pulumi
+from pulumi_aws.kms.alias import Alias
+from pulumi_aws.kms.key import Key
+
+from .names import Names
+from .permissions import Condition, Statement, document, statement
+
+USE = ("kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*")
+DELETION_DAYS = 30
+
+
+class Keys(pulumi.ComponentResource):
+    """The customer-managed keys of a fleet, rotated every year."""
+
+    def __init__(
+        self, name: str, names: Names, *, region: str, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        """Args:
+        name: logical name.
+        names: physical names and tags.
+        region: where the keys are.
+        """
+        super().__init__("kos:aws:Keys", name, None, opts)
+        own = pulumi.ResourceOptions(parent=self)
+        self.machines = _key(
+            "machines", names, own, document(*_machines(names, region)), "Volumes, logs and alarms of a fleet"
+        )
+        kept = pulumi.ResourceOptions(parent=self, protect=True, retain_on_delete=True)
+        self.backup = _key("backup", names, kept, document(_owner(names)), "Backups of a fleet")
+        self.register_outputs({})
+
+
+def _key(
+    what: str, names: Names, opts: pulumi.ResourceOptions, policy: pulumi.Output[str], description: str
+) -> Key:
+    key = Key(
+        what,
+        description=description,
+        policy=policy,
+        enable_key_rotation=True,
+        deletion_window_in_days=DELETION_DAYS,
+        tags=names.tagged(what),
+        opts=opts,
+    )
+    Alias(what, name=f"alias/{names.of(what)}", target_key_id=key.key_id, opts=opts)
+    return key
+
+
+def _owner(names: Names) -> Statement:
+    """The account may manage its key and say in IAM who else may; without this nobody could, not even AWS."""
+    return statement("Account", ["kms:*"], ["*"], principal={"AWS": f"arn:aws:iam::{names.account}:root"})
+
+
+def _machines(names: Names, region: str) -> list[Statement]:
+    account, logs = names.account, f"logs.{region}.amazonaws.com"
+    # The auto scaling service has no role to name before its first use in an account. What it does, it does
+    # through EC2 in the account, as everybody who starts a machine.
+    through_ec2: Condition = {
+        "StringEquals": {"kms:CallerAccount": account, "kms:ViaService": f"ec2.{region}.amazonaws.com"}
+    }
+    of_account: Condition = {"StringEquals": {"aws:SourceAccount": account}}
+    log_groups = f"arn:aws:logs:{region}:{account}:log-group:{log_group_prefix(names)}*"
+    return [
+        _owner(names),
+        statement("Volumes", [*USE, "kms:CreateGrant"], ["*"], principal={"AWS": "*"}, condition=through_ec2),
+        statement(
+            "Logs",
+            USE,
+            ["*"],
+            principal={"Service": logs},
+            condition={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": log_groups}},
+        ),
+        statement(
+            "Alarms",
+            ["kms:Decrypt", "kms:GenerateDataKey*"],
+            ["*"],
+            principal={"Service": "cloudwatch.amazonaws.com"},
+            condition=of_account,
+        ),
+    ]
+
+
+def log_group_prefix(names: Names) -> str:
+    """Return what the names of all log groups of a fleet begin with."""
+    return f"/kos/{names.fleet}/{names.stack}/"
