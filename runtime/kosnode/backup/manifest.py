@@ -20,6 +20,7 @@ from .source import Root
 
 FORMAT = 1
 NAME = "manifest.json"
+SIGNATURE = "manifest.json.sig"
 MAX_BYTES = 1 << 30
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})|\\(\\)")
 _KEYS = (

@@ -47,6 +47,15 @@ class Places:
     def stage(self, source: str) -> Path:
         return self.var / "stage" / source
 
+    @staticmethod
+    def staged_data(stage: Path) -> Path:
+        return stage / "data"
+
+    @staticmethod
+    def staged_manifest(stage: Path) -> Path:
+        """Return the folder of the manifest, apart, so that it is had without the data."""
+        return stage / "manifest"
+
     @property
     def cache(self) -> Path:
         return self.var / "cache"

@@ -195,8 +195,10 @@ class Run:
         stage = self._places.stage(source.spec.name)
         state.remove_tree(stage)
         stage.mkdir(mode=0o700, parents=True)
+        for folder in (Places.staged_data(stage), Places.staged_manifest(stage)):
+            folder.mkdir(mode=0o700)
         try:
-            with source.prepare(stage) as prepared:
+            with source.prepare(Places.staged_data(stage)) as prepared:
                 outcome.heads = prepared.heads
                 self._compare_heads(source, prepared)
                 self._ship(source.spec, prepared, stage, ids, outcome)
@@ -235,8 +237,9 @@ class Run:
             shipment.list()
             listed = self._manifest(spec, prepared, shipment, previous)
             data = listed.encoded()
-            (stage / manifest.NAME).write_bytes(data)
-            (stage / f"{manifest.NAME}.sig").write_text(signing.sign(self._places.key, data))
+            folder = Places.staged_manifest(stage)
+            (folder / manifest.NAME).write_bytes(data)
+            (folder / manifest.SIGNATURE).write_text(signing.sign(self._places.key, data))
             outcome.files, outcome.bytes = listed.files, listed.size
             outcome.manifest, outcome.tree = manifest.digest(data), listed.tree
             outcome.snapshots, outcome.errors = [], []

@@ -138,8 +138,7 @@ class Source(ABC):
         """Make the source consistent, and hold only what has to be held while restic reads.
 
         Args:
-            stage: an empty directory of root alone; it is removed after the run. The names `manifest.json`
-                and `manifest.json.sig` in it are the run's.
+            stage: an empty directory of root alone; it is removed after the run.
 
         Raises:
             KosError: no consistent state could be had; nothing of the source was changed.
