@@ -25,7 +25,11 @@ PACKAGES = (
 
 # What is backed up, and what backs it up. Debian 12 has a restic that is too old, and no rest-server.
 BACKUP_PACKAGES = {
-    "trixie": ("pgbackrest", "postgresql", "restic", "restic-rest-server", "sqlite3"),
+    "trixie": (
+        *("pgbackrest", "postgresql", "restic", "restic-rest-server", "sqlite3"),
+        # What a KairosChain node runs on.
+        *("ruby", "ruby-base64", "ruby-rack", "puma"),
+    ),
     "bookworm": (),
 }
 
