@@ -14,7 +14,7 @@ packages=(
     iproute2 nftables openssh-client                       # the network of a bed, and the way in
     strace faketime busybox dash shellcheck zstd           # faults, wrong clocks, the shells that scripts must run in
     chromium fonts-dejavu-core                             # the browser that looks at the status page
-    ruby                                                   # the stand-in for a gem, and the peer of the ledger's verifier
+    ruby                                                   # the stand-in for the gem kairos-chain, a peer of the benchmarks
     git make ca-certificates
 )
 bench_packages=(casync ostree)

@@ -20,7 +20,7 @@ from kosnode.ledger import reading
 from kosnode.ledger import verifier as verifying
 
 ROUNDS = int(os.environ.get("KOS_ROUNDS", "1"))
-DATA = (["a"], ["b", "c"], ["d", "e", "f"], [], ['ünï\u2028 \x01\t"\\/\x7f😀'])
+DATA: tuple[list[str], ...] = (["a"], ["b", "c"], ["d", "e", "f"], [], ['ünï\u2028 \x01\t"\\/\x7f😀'])
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def found(path: Path, what: str | list[Any]) -> ledger.Verdict:
 
 
 def reasons(verdict: ledger.Verdict) -> list[tuple[int, int, str]]:
-    return [tuple(found) for found in verdict.ranges]
+    return [(one.first, one.last, one.reason) for one in verdict.ranges]
 
 
 def test_a_whole_ledger_is_ok_and_has_a_head(path: Path) -> None:
