@@ -1,4 +1,4 @@
-"""The stand-in plays what is known of the gem kairos-chain, and the verifier finds what chain_verify misses."""
+"""The stand-in plays what is known of the gem kairos-chain; the verifier finds what chain_verify misses."""
 
 from __future__ import annotations
 
