@@ -12,7 +12,8 @@ short_description: Report of trials and waves
 version_added: 1.0.0
 description:
   - Collects what tasks of M(kos.fleet.release) said on each node, and which waves a rollout had.
-  - A run that found everything as wanted, or only planned, writes nothing.
+  - A run that found everything as wanted, or only planned, writes nothing; nor does a plan that a rollout
+    asks for first, unless it is refused.
   - Writes one JSON file for each other run into C(runs), and C(report.json) and C(index.html) over all runs
     that are there. The page needs nothing but itself.
 requirements:
@@ -98,4 +99,7 @@ class CallbackModule(CallbackBase):
             self._run.waves = said.get("waves") or self._run.waves
             self._run.stopped = str(said["reason"]) if said.get("stop") else self._run.stopped
         elif action == RELEASE and not said.get("skipped"):
+            # A plan moves nothing; one that was refused tells why nothing was moved.
+            if result.task.check_mode and not (failed or unreachable):
+                return
             self._run.end(host, {**said, "failed": failed, "unreachable": unreachable}, time.time())

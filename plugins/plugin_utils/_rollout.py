@@ -55,8 +55,14 @@ class Verdict:
 
     @property
     def story(self) -> str:
-        """Each failed node with its sentence, which may begin with the node's name itself."""
-        return "; ".join(why if why.startswith(f"{n} ") else f"{n}: {why}" for n, why in self.failed.items())
+        """Each sentence with the nodes that failed so; it may begin with the node's name itself."""
+        told: dict[str, list[str]] = {}
+        for node, why in self.failed.items():
+            told.setdefault(why, []).append(node)
+        return "; ".join(
+            why if why.startswith(f"{nodes[0]} ") else f"{', '.join(nodes)}: {why}"
+            for why, nodes in told.items()
+        )
 
     @property
     def reason(self) -> str:

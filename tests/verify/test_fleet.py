@@ -68,9 +68,14 @@ def until(what: Callable[[], bool], seconds: float = 90) -> None:
         time.sleep(0.3)
 
 
+def moved(run: record.Run, host: str | None = None) -> list[record.Said]:
+    """Return what the task that moves nodes said; the one that asks for plans before is another."""
+    return [one for one in run.of("kos.fleet.release", host) if one.task == "Node runs the release"]
+
+
 def outcomes(run: record.Run) -> dict[str, str]:
-    """Return what the release task said on each node."""
-    return {one.host: one.result.get("outcome", one.status) for one in run.of("kos.fleet.release")}
+    """Return what became of each node."""
+    return {one.host: one.result.get("outcome", one.status) for one in moved(run)}
 
 
 def reached(node: Host, version: str) -> tuple[float, float]:
@@ -168,12 +173,34 @@ def test_a_plan_of_a_patch_says_what_it_would_fetch_and_restart(reach: lane.Reac
         "kos.fleet.patch", limit="fleet", check=True, variables={**QUICK, "patch_release": "1.1.0"}
     )
     assert planned.rc == 0, planned.text
-    said = planned.said.of("kos.fleet.release", "node1")[0]
+    (said,) = moved(planned.said, "node1")
     assert (said.status, said.result["outcome"], said.result["how"]) == ("changed", "planned", "patch")
     assert 0 < said.result["bytes"] < 100_000
     assert "restart kos-kosd.service" in said.result["diff"]["after"]
     assert runs_of_services(reach) == before
     assert versions(reach) == dict.fromkeys(NODES, "1.0.0")
+
+
+@pytest.fixture
+def crowded(bed: Bed) -> Iterator[str]:
+    """A node of the last wave that has to keep more disk free than it has."""
+    layer = {"layer": "node", "values": {"policy": {"reserve_bytes": 1 << 40}}}
+    path = "/etc/kos/conf.d/90-crowded.json"
+    bed.exec("node4", ["sh", "-c", f"cat > {path}"], stdin=json.dumps(layer).encode())
+    yield "node4"
+    bed.exec("node4", ["rm", path])
+
+
+def test_a_release_that_does_not_fit_on_a_node_of_the_last_wave_reaches_no_node(
+    reach: lane.Reach, crowded: str
+) -> None:
+    """C20: it is known by the plans of all nodes before the first wave."""
+    before = runs_of_services(reach)
+    ended = patch(patch_release="1.1.0").wait()
+    ends_red(ended, f"{crowded}: ", "bytes of disk are missing for kos 1.1.0", "Nothing was touched")
+    assert outcomes(ended.said) == {}
+    assert runs_of_services(reach) == before
+    assert [kos.ask(reach(name), "status")["lease"] for name in NODES] == [None] * 4
 
 
 def test_a_node_that_cannot_be_reached_at_the_start_lets_nothing_begin(
@@ -244,7 +271,7 @@ def test_an_unhealthy_release_goes_back_on_the_canary_and_touches_nobody_else(re
     before = runs_of_services(reach)
     ended = patch(patch_release="1.2.0").wait()
     assert outcomes(ended.said) == {"node1": "reverted-healthy"} | dict.fromkeys(NODES[1:], "skipped")
-    evidence = ended.said.of("kos.fleet.release", "node1")[0].result["evidence"]
+    evidence = moved(ended.said, "node1")[0].result["evidence"]
     assert Path(evidence).is_dir()
     ends_red(ended, "went back to 1.1.0 and is healthy again", evidence)
 

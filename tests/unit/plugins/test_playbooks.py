@@ -118,6 +118,28 @@ def test_a_canary_that_falls_back_stops_the_rest_and_the_end_is_red(fleet: Fleet
     assert [fleet.now(node, "lease") for node in NODES] == [None] * 4
 
 
+def test_a_node_of_the_last_wave_that_would_refuse_stops_it_before_the_first(fleet: Fleet) -> None:
+    """Too little disk, or no release for its architecture: known by its plan (C20, D06)."""
+    fleet.tell("n4", full=True)
+    done = fleet.patch(release="1.1.0")
+
+    assert done.returncode != 0
+    said = " ".join(done.stdout.split())
+    assert (
+        "n4: 5 bytes of disk are missing for kos 1.1.0; the node runs kos 1.0.0, confirmed. Nothing was"
+        in said
+    )
+    assert sorted(fleet.asked("plan")) == list(NODES)
+    assert fleet.asked("stage") == fleet.asked("activate") == []
+    assert [fleet.now(node, "lease") for node in NODES] == [None] * 4
+    (run,) = json.loads((fleet.report / "report.json").read_text())["runs"]
+    assert [(trial["node"], trial["outcome"]) for trial in run["trials"]] == [("n4", "failed")]
+
+    # A failure budget puts up with it, as with one that fails in its wave.
+    assert fleet.patch(release="1.1.0", failures=1).returncode != 0
+    assert fleet.releases == ["1.1.0", "1.1.0", "1.1.0", "1.0.0"]
+
+
 @pytest.mark.parametrize("how", [{"dead": True}, {"dies": True}])
 def test_a_node_that_cannot_be_reached_stops_the_rest(fleet: Fleet, how: dict[str, bool]) -> None:
     """No data is not success: neither max_fail_percentage nor any_errors_fatal does this."""

@@ -138,6 +138,12 @@ def test_the_failure_budget_is_how_many_nodes_may_fail() -> None:
     assert judge({**one, "n3": None}, budget=1).stop
 
 
+def test_nodes_that_fail_for_the_same_reason_get_one_sentence() -> None:
+    bad = {"failed": True, "msg": "there is no release 9.9.9"}
+    verdict = judge({"n1": bad, "n2": {"failed": True, "msg": "n2 went back"}, "n3": bad})
+    assert verdict.reason == "n1, n3: there is no release 9.9.9; n2 went back"
+
+
 def test_nodes_that_run_it_already_are_as_wanted() -> None:
     assert not judge({"n1": {"changed": False, "outcome": "present"}}).stop
 

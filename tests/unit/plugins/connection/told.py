@@ -24,7 +24,7 @@ VERSIONS = ("1.0.0", "1.1.0")
 
 
 class Connection(ConnectionBase):
-    """A node file holds `current`, `lease`, and how the node behaves: `dead`, `dies`, `unhealthy`."""
+    """A node file holds `current`, `lease`, and how the node behaves: `dead`, `dies`, `unhealthy`, `full`."""
 
     transport = "told"
     has_pipelining = True
@@ -112,6 +112,8 @@ class Node:
         wanted = self.state.get("previous", VERSIONS[0]) if wanted == "previous" else wanted
         if wanted < self.state["current"] and not options.get("allow_downgrade"):
             return f"{wanted} is older than {self.state['current']}; say allow_downgrade"
+        if self.state.get("full") and wanted != self.state["current"]:
+            return f"5 bytes of disk are missing for kos {wanted}"
         result.update(**release(wanted), how="patch", bytes={"total": 603})
         return None
 
