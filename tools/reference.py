@@ -47,17 +47,11 @@ def main() -> None:
 
 
 def module_page() -> str:
-    """Return the page of modules, filters and callbacks, in Markdown."""
+    """Return the page of modules and of plugins of each kind, in Markdown."""
     text = ["# Modules and plugins", ""]
-    for kind in ("module", "filter", "callback"):
-        names = (
-            sorted(
-                path.stem
-                for path in (ROOT / "plugins" / f"{kind}s".replace("callbacks", "callback")).glob("[a-z]*.py")
-            )
-            if kind != "filter"
-            else filter_names()
-        )
+    for kind in ("module", "inventory", "filter", "callback"):
+        folder = ROOT / "plugins" / ("modules" if kind == "module" else kind)
+        names = filter_names() if kind == "filter" else sorted(path.stem for path in folder.glob("[a-z]*.py"))
         for name in names:
             text += plugin_section(kind, f"kos.fleet.{name}")
     return "\n".join(text) + "\n"

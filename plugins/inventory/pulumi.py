@@ -17,12 +17,13 @@ description:
   - Groups are C(nodes); C(mirrors), which is empty where a bucket is the mirror; C(stack_FLEET_STACK); and
     C(zone_*), C(class_*), C(arch_*) and C(wave_*), one of each for a node. What is neither letter, digit
     nor C(_) in a name becomes C(_).
-  - C(stack_FLEET_STACK) carries C(kos_contract), C(bootstrap_fleet), C(bootstrap_mirrors) and what a
-    connection needs; C(zone_*) carries C(bootstrap_zone), and C(class_*) carries C(bootstrap_class). Files
-    in C(group_vars) override them.
+  - C(stack_FLEET_STACK) carries C(bootstrap_fleet), C(bootstrap_mirrors) and what a connection needs;
+    C(zone_*) carries C(bootstrap_zone), and C(class_*) carries C(bootstrap_class). Files in C(group_vars)
+    override them.
   - A host carries C(ansible_host), C(ansible_aws_ssm_instance_id) and C(kos_instance) with C(id), C(type),
     C(image), C(private_ip), C(availability_zone), C(launched), C(tags), C(autoscaling_group), C(group) and
     C(wave).
+  - Expressions of O(compose), O(groups) and O(keyed_groups) see these, and the contract as C(kos_contract).
 author:
   - kOS Fleet authors (@kos-fleet)
 requirements:
@@ -85,27 +86,29 @@ options:
 """
 
 EXAMPLES = r"""
+---
 # fleet.pulumi.yml: a stack, by the command
 plugin: kos.fleet.pulumi
 stack: prod
 project_dir: ../../pulumi/aws_fleet
-
+---
 # A stack, out of its state in a bucket, and only where the fleet may live
 plugin: kos.fleet.pulumi
 stack: prod
-project: aws-fleet
+project: kos-aws-fleet
 state: s3://example-pulumi-state?region=eu-central-1
 regions: [eu-central-1, eu-west-1]
 cache: true
 cache_plugin: ansible.builtin.jsonfile
 cache_connection: ~/.cache/kos-fleet
 cache_timeout: 300
-
+---
 # What somebody exported with `pulumi stack output kos_fleet --json`, with groups and variables of one's own
 plugin: kos.fleet.pulumi
 file: prod.json
 compose:
   bootstrap_tribe: kos_instance.tags.tribe
+  backup_bucket: kos_contract.backup.bucket
 keyed_groups:
   - key: kos_instance.type
     prefix: type

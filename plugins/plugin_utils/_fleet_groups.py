@@ -55,7 +55,6 @@ def join(contract: Contract, instances: Sequence[Mapping[str, t.Any]], profile: 
         "nodes": {},
         "mirrors": {},
         of_stack: {
-            "kos_contract": dict(contract.document),
             "bootstrap_fleet": contract.fleet,
             "bootstrap_mirrors": [contract.document["mirror"]["url"]],
             **_connection(contract, profile),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from . import engine, figures, operations, page, transfer
+from . import engine, figures, inventory, operations, page, transfer
 from .figures import Figure
 from .fleet import Fleet, fleet
 
@@ -72,6 +72,11 @@ BENCHMARKS = (
     ),
     Benchmark("verify", "throughput of kosctl verify", lambda shop: engine.verify(shop.folder("verify"))),
     Benchmark("switch", "latency of the switch", lambda shop: engine.switch(shop.folder("switch"))),
+    Benchmark(
+        "inventory",
+        "listing a fleet that Pulumi made",
+        lambda shop: inventory.listed(shop.folder("inventory")),
+    ),
     Benchmark("downtime", "downtime of a patch", lambda shop: operations.downtime(shop.fleet)),
     Benchmark("recovery", "the way back from a bad release", lambda shop: operations.recovery(shop.fleet)),
     # The last one on the fleet: it takes kOS off it.

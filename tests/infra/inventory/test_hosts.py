@@ -65,7 +65,6 @@ def test_what_the_playbooks_want_to_know_comes_from_the_contract(
     stack = groups["stack_demo_dev"].vars
     assert stack["bootstrap_fleet"] == "demo"
     assert stack["bootstrap_mirrors"] == ["https://mirror.demo.example/"]
-    assert stack["kos_contract"] == contract
     assert groups["class_griot"].vars == {"bootstrap_class": "griot"}
     # The group's name cannot hold hyphens, the node's zone does.
     assert groups["zone_eu_central_1a"].vars == {"bootstrap_zone": "eu-central-1a"}
