@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from . import cgroup, image, inventory, network
+from . import cgroup, image, inotify, inventory, network
 from .command import BedError, run
 
 BOOT_SECONDS = 120
@@ -82,11 +82,13 @@ class Bed:
         """Make the bed anew and wait until every machine of it has booted and answers over SSH.
 
         Raises:
-            BedError: The plan names machines that are not in it, or a machine did not come up.
+            BedError: The plan names machines that are not in it, or more than this host carries, or a machine
+                did not come up.
         """
         zones = plan.zone_of()
         for unknown in (plan.suites.keys() | plan.small_disks.keys()) - zones.keys():
             raise BedError(f"{unknown!r} is not a machine of this bed: {', '.join(zones)}")
+        inotify.check(len(zones) - len(self.nodes()))
         started = time.monotonic()
         suites = {name: plan.suites.get(name, plan.suite) for name in zones}
         images = {suite: image.ensure(suite, self._say) for suite in sorted(set(suites.values()))}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bed import Bed, BedError, Node, Plan
+from bed import Bed, BedError, Node, Plan, inotify
 
 LISTEN = "systemd-run --quiet --unit listen python3 -m http.server --bind 0.0.0.0 --directory /usr/share 8000"
 FETCH = ["curl", "--silent", "--output", "/dev/null", "--max-time", "2"]
@@ -140,6 +140,17 @@ def test_beds_are_apart_and_go_without_a_trace(bed: Bed, tmp_path: Path) -> None
     assert other.nodes() == []
     assert not list(Path("/run/netns").glob("kos-bedtest2*"))
     assert len(bed.nodes()) == 3
+
+
+def test_more_machines_than_the_kernel_carries_are_refused_by_the_name_of_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = tmp_path / "limit"
+    limit.write_text("40\n")
+    monkeypatch.setattr(inotify, "LIMIT", limit)
+    with pytest.raises(BedError, match=r"9 machines.*fs\.inotify\.max_user_instances=40 only \d+ are free"):
+        Bed("bedtest2").up(Plan(inventory=tmp_path / "inventory", nodes=8, zones=("z",)))
+    assert not (tmp_path / "inventory").exists()
 
 
 @pytest.mark.parametrize("name", ["", "has space", "has-hyphen", "../up", "x" * 25])
