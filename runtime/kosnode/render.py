@@ -54,6 +54,9 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM""".splitlines()
 
+# Trying again mends no configuration: who ends so says that a person has to (EX_CONFIG of sysexits(3)).
+_RESTART = ("RestartSec=1", "RestartPreventExitStatus=78")
+
 FilesHash = Callable[[Sequence[str]], str]
 UserId = Callable[[str], int]
 
@@ -425,12 +428,9 @@ def _process(unit: Unit, place: _Place) -> Iterator[str]:
     if entry.watchdog_s is not None:
         yield f"WatchdogSec={entry.watchdog_s}"
     if entry.type != "oneshot":
-        yield "Restart=always"
-        yield "RestartSec=1"
+        yield from ("Restart=always", *_RESTART)
     elif entry.every_s is None:
-        yield "RemainAfterExit=yes"
-        yield "Restart=on-failure"
-        yield "RestartSec=1"
+        yield from ("RemainAfterExit=yes", "Restart=on-failure", *_RESTART)
 
 
 def _network(unit: Unit) -> Iterator[str]:

@@ -54,7 +54,10 @@ class Systemd(Protocol):
         """Stop units; one that is not loaded is stopped already."""
 
     def reload(self, names: Sequence[str], *, timeout_s: float = ...) -> None:
-        """Have units read their configuration again; those that do not run are left alone."""
+        """Have units read their configuration again, by a restart where they cannot; start what has failed.
+
+        Those that were stopped are left alone.
+        """
 
     def show(self, units: Sequence[str], properties: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return properties by unit, as text."""
@@ -103,12 +106,12 @@ class RealSystemd:
                 raise
 
     def reload(self, names: Sequence[str], *, timeout_s: float = 60.0) -> None:
-        running = [
+        wanted = [
             name
             for name, shown in self.show(names, ["ActiveState"]).items()
-            if shown["ActiveState"] == "active"
+            if shown["ActiveState"] not in ("inactive", "deactivating")
         ]
-        self._change("reload", running, timeout_s)
+        self._change("reload-or-restart", wanted, timeout_s)
 
     def show(self, units: Sequence[str], properties: Sequence[str]) -> dict[str, dict[str, str]]:
         if not units:

@@ -73,15 +73,25 @@ def test_units_are_restarted_in_one_transaction_and_nothing_is_asked_for_none(be
     assert bench.calls() == [["systemctl", "restart", "--", "kos-a.service", "kos-b.timer"]]
 
 
-def test_only_what_is_loaded_is_stopped_and_only_what_runs_is_reloaded(bench: Bench) -> None:
+def test_only_what_is_loaded_is_stopped(bench: Bench) -> None:
     bench.shows(
         "Id=a\nLoadState=loaded\nActiveState=active\n\nId=b\nLoadState=not-found\nActiveState=inactive\n"
     )
 
     RealSystemd().stop(["a", "b"])
-    RealSystemd().reload(["a", "b"])
 
-    assert bench.calls() == [["systemctl", "stop", "--", "a"], ["systemctl", "reload", "--", "a"]]
+    assert bench.calls() == [["systemctl", "stop", "--", "a"]]
+
+
+def test_a_new_configuration_reaches_units_that_gave_up_over_the_old_one_and_none_that_was_stopped(
+    bench: Bench,
+) -> None:
+    states = {"a": "active", "b": "failed", "c": "inactive", "d": "activating"}
+    bench.shows("\n".join(f"Id={name}\nActiveState={state}\n" for name, state in states.items()))
+
+    RealSystemd().reload(list(states))
+
+    assert bench.calls() == [["systemctl", "reload-or-restart", "--", "a", "b", "d"]]
 
 
 @pytest.mark.parametrize("state", ["inactive", "failed", "active", "deactivating"])

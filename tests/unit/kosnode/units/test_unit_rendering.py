@@ -246,6 +246,12 @@ def test_a_lasting_unit_comes_back_by_itself_however_often_it_fails() -> None:
     assert value_of(text, "StartLimitIntervalSec") == "0"
 
 
+@pytest.mark.parametrize("kind", ["simple", "notify", "oneshot"])
+def test_a_unit_that_blames_its_configuration_is_not_started_again_for_ever(kind: str) -> None:
+    """Exit status 78 (EX_CONFIG)."""
+    assert value_of(service_of(entry(type=kind)), "RestartPreventExitStatus") == "78"
+
+
 def test_an_account_that_does_not_exist_is_named_with_its_unit() -> None:
     found = unit.validate(entry(user="no-such-account"), "unit.yml")
 
