@@ -19,10 +19,14 @@ find etc opt srv usr/local var root home -xdev \
     -o -type d -printf '%p %y %m %u:%g\n'
 find etc -type f ! -name '*-' ! -name .pwd.lock ! -path etc/.updated ! -path etc/machine-id \
     -exec sha256sum {} +
-ls -d var/lib/kos/* var/log/kos run/kos* run/systemd/transient/kos* 2>/dev/null || true
+for path in var/lib/kos/* var/log/kos run/kos* run/systemd/transient/kos*; do
+    # A pattern that nothing fits stays as it is.
+    if [ -e "$path" ] || [ -L "$path" ]; then echo "$path"; fi
+done
 systemctl list-units --plain --no-legend --state=active,activating,failed \
-    --type=service,timer,path,socket,target | awk '{ print "unit", $1, $3, $4 }' \
-    | grep -v -E ' (user@|user-runtime-dir@|systemd-tmpfiles-clean\.service|systemd-hostnamed)' || true
+    --type=service,timer,path,socket,target \
+    | awk '!/^(user@|user-runtime-dir@|systemd-tmpfiles-clean\.service|systemd-hostnamed)/ \
+        { print "unit", $1, $3, $4 }'
 """
 
 
