@@ -35,7 +35,7 @@ PROGRAMS = {
     "visudo": "sudo",
     "aws": "awscli",
 }
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM_PROGRAMS = "/usr/sbin:/sbin"
 FETCH_TRIES = 30
 FETCH_PAUSE_S = 5.0
 FETCH_TIMEOUT_S = 20.0
@@ -88,10 +88,11 @@ def become_node(settings: dict[str, Any], instance: str, root: Path) -> None:
 
 def missing() -> list[str]:
     """Return what the machine image lacks, each with Debian's package."""
+    path = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}{SYSTEM_PROGRAMS}"
     lacking = [
         f"{program} (package {package})"
         for program, package in PROGRAMS.items()
-        if shutil.which(program, path=SYSTEM_PATH) is None
+        if shutil.which(program, path=path) is None
     ]
     if importlib.util.find_spec("zstandard") is None:
         lacking.append("the Python module zstandard (package python3-zstandard)")

@@ -146,11 +146,16 @@ class _Cloud(Mocks):
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         outputs = {
             "arn": f"arn:aws:{args.typ.split(':')[-1].lower()}:{args.name}",
+            "certificateAuthority": {"data": "QXV0aG9yaXR5"},
+            "endpoint": "https://cluster.example",
             "latestVersion": 1,
-            "prefixListId": "pl-1",
             "name": args.name,
+            "prefixListId": "pl-1",
+            **args.inputs,
         }
-        return f"{args.name}-id", {**outputs, **args.inputs}
+        if "vpcConfig" in args.inputs:
+            outputs["vpcConfig"] = {**args.inputs["vpcConfig"], "clusterSecurityGroupId": "sg-cluster"}
+        return f"{args.name}-id", outputs
 
     def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
         raise AssertionError(

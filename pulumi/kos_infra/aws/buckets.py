@@ -27,9 +27,9 @@ from pulumi_aws.s3.bucket_server_side_encryption_configuration import BucketServ
 from pulumi_aws.s3.bucket_versioning import BucketVersioning
 
 from ..bundle import Bundle
+from .fleet_settings import BackupSettings
 from .names import Names
 from .permissions import Statement, document, plain_refused, statement, tls_only
-from .settings import BackupSettings
 
 UNFINISHED_DAYS = 7
 MIRROR_HISTORY_DAYS = 30

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +11,18 @@ from pulumi_aws.provider import Provider
 
 from kosnode.errors import InputError
 
-from .. import bundle, contract, settings, userdata
-from . import credentials
+from .. import bundle, contract, userdata
 from .buckets import Backup, Mirror, bucket_arn
 from .budget import Costs
 from .dns import Dns
+from .fleet_settings import FleetSettings, NodeGroupSettings
 from .instance_role import InstanceRole
 from .keys import Keys
 from .names import Names
 from .network import NODE_SERVICES, Network
 from .node_group import LAUNCH_HOOK, NodeGroup, Place
 from .observability import Observability
-from .settings import FleetSettings, NodeGroupSettings
-
-_STACK = re.compile(r"[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?")
-_BUCKET_NAME = 63
+from .program import check_names, read_then_declare
 
 
 def main(folder: Path) -> None:
@@ -40,47 +35,6 @@ def main(folder: Path) -> None:
         pulumi.RunError: a setting breaks a rule; nothing has been registered then.
     """
     read_then_declare(FleetSettings, lambda wanted, stack: Fleet(wanted, stack, folder).declare)
-
-
-def read_then_declare(
-    model: type[settings.Model], check: Callable[[settings.Model, str], Callable[[], None]]
-) -> None:
-    """Run a program: settings first, then credentials, and resources only when nothing is wrong with either.
-
-    Args:
-        model: what the settings must be.
-        check: looks at all that can be wrong with settings and the stack's name, and returns what registers.
-
-    Raises:
-        pulumi.RunError: what is wrong; Pulumi shows its message alone.
-    """
-    config = pulumi.Config()
-    try:
-        wanted = settings.read(model, config.get("settings"), config.full_key("settings"))
-        declare = check(wanted, pulumi.get_stack())
-        credentials.check()
-    except InputError as error:
-        raise pulumi.RunError(str(error)) from None
-    declare()
-
-
-def check_names(names: Names) -> None:
-    """Refuse a fleet and a stack whose names do not fit where they are used.
-
-    Raises:
-        InputError: naming the stack, or both.
-    """
-    if not _STACK.fullmatch(names.stack):
-        raise InputError(
-            f"stack {names.stack}: must be lower-case letters, digits and inner hyphens, 16 at most",
-            key="stack",
-        )
-    longest = names.bucket("mirror")
-    if len(longest) > _BUCKET_NAME:
-        raise InputError(
-            f"fleet and stack: bucket {longest} has {len(longest)} characters, {_BUCKET_NAME} are allowed",
-            key="fleet",
-        )
 
 
 class Fleet:
@@ -109,7 +63,8 @@ class Fleet:
         wanted, names = self.settings, self.names
         provider = Provider("aws", region=wanted.region, allowed_account_ids=[wanted.account])
         options = pulumi.ResourceOptions(provider=provider)
-        keys = Keys("keys", names, region=wanted.region, opts=options)
+        logs = f"/kos/{names.fleet}/{names.stack}/"
+        keys = Keys("keys", names, region=wanted.region, log_groups=logs, kept="backup", opts=options)
         network = Network(
             "network",
             names,
@@ -121,13 +76,14 @@ class Fleet:
             opts=options,
         )
         mirror = Mirror("mirror", names, endpoint_id=network.s3.id, bundle=self.bundle, opts=options)
-        Backup("backup", names, wanted.backup, key_arn=keys.backup.arn, opts=options)
-        role = InstanceRole("node", names, region=wanted.region, backup_key_arn=keys.backup.arn, opts=options)
+        Backup("backup", names, wanted.backup, key_arn=keys.kept.arn, opts=options)
+        role = InstanceRole("node", names, region=wanted.region, backup_key_arn=keys.kept.arn, opts=options)
         observability = Observability(
             "observability",
             names,
             vpc_id=network.vpc.id,
             key_arn=keys.machines.arn,
+            log_group=f"{logs}flows",
             log_days=wanted.log_days,
             notify=wanted.notify,
             opts=options,
@@ -154,7 +110,7 @@ class Fleet:
                 opts=pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=before)),
             )
             before, watched = [*before, made], [*watched, *made.alarms]
-        pulumi.export(contract.OUTPUT, self._contract(keys.backup.arn))
+        pulumi.export(contract.OUTPUT, self._contract(keys.kept.arn))
 
     def _user_data(self, group: NodeGroupSettings) -> str:
         wanted, node = self.settings, self.settings.node

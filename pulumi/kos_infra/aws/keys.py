@@ -1,4 +1,4 @@
-"""Keys that encrypt: one for machines and their logs, one for backups that nobody deletes by accident."""
+"""Keys that encrypt, each of one thing, rotated every year."""
 
 from __future__ import annotations
 
@@ -14,33 +14,38 @@ DELETION_DAYS = 30
 
 
 class Keys(pulumi.ComponentResource):
-    """The customer-managed keys of a fleet, rotated every year."""
+    """The customer-managed keys of a stack: one of its machines, and one of what has to outlive them."""
 
     def __init__(
-        self, name: str, names: Names, *, region: str, opts: pulumi.ResourceOptions | None = None
+        self,
+        name: str,
+        names: Names,
+        *,
+        region: str,
+        log_groups: str,
+        kept: str,
+        opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Args:
         name: logical name.
         names: physical names and tags.
         region: where the keys are.
+        log_groups: what the names of the log groups begin with that the machines' key encrypts.
+        kept: what the other key encrypts; nobody deletes it by accident.
         """
         super().__init__("kos:aws:Keys", name, None, opts)
         own = pulumi.ResourceOptions(parent=self)
-        self.machines = _key(
-            "machines", names, own, document(*_machines(names, region)), "Volumes, logs and alarms of a fleet"
-        )
-        kept = pulumi.ResourceOptions(parent=self, protect=True, retain_on_delete=True)
-        self.backup = _key("backup", names, kept, document(_owner(names)), "Backups of a fleet")
+        lasting = pulumi.ResourceOptions(parent=self, protect=True, retain_on_delete=True)
+        self.machines = _key("machines", names, own, _machines(names, region, log_groups))
+        self.kept = _key(kept, names, lasting, [_owner(names)])
         self.register_outputs({})
 
 
-def _key(
-    what: str, names: Names, opts: pulumi.ResourceOptions, policy: pulumi.Output[str], description: str
-) -> Key:
+def _key(what: str, names: Names, opts: pulumi.ResourceOptions, policy: list[Statement]) -> Key:
     key = Key(
         what,
-        description=description,
-        policy=policy,
+        description=f"Fleet {names.fleet}, stack {names.stack}: {what}",
+        policy=document(*policy),
         enable_key_rotation=True,
         deletion_window_in_days=DELETION_DAYS,
         tags=names.tagged(what),
@@ -55,7 +60,7 @@ def _owner(names: Names) -> Statement:
     return statement("Account", ["kms:*"], ["*"], principal={"AWS": f"arn:aws:iam::{names.account}:root"})
 
 
-def _machines(names: Names, region: str) -> list[Statement]:
+def _machines(names: Names, region: str, log_groups: str) -> list[Statement]:
     account, logs = names.account, f"logs.{region}.amazonaws.com"
     # The auto scaling service has no role to name before its first use in an account. What it does, it does
     # through EC2 in the account, as everybody who starts a machine.
@@ -63,7 +68,7 @@ def _machines(names: Names, region: str) -> list[Statement]:
         "StringEquals": {"kms:CallerAccount": account, "kms:ViaService": f"ec2.{region}.amazonaws.com"}
     }
     of_account: Condition = {"StringEquals": {"aws:SourceAccount": account}}
-    log_groups = f"arn:aws:logs:{region}:{account}:log-group:{log_group_prefix(names)}*"
+    of_logs = f"arn:aws:logs:{region}:{account}:log-group:{log_groups}*"
     return [
         _owner(names),
         statement("Volumes", [*USE, "kms:CreateGrant"], ["*"], principal={"AWS": "*"}, condition=through_ec2),
@@ -72,7 +77,7 @@ def _machines(names: Names, region: str) -> list[Statement]:
             USE,
             ["*"],
             principal={"Service": logs},
-            condition={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": log_groups}},
+            condition={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": of_logs}},
         ),
         statement(
             "Alarms",
@@ -82,8 +87,3 @@ def _machines(names: Names, region: str) -> list[Statement]:
             condition=of_account,
         ),
     ]
-
-
-def log_group_prefix(names: Names) -> str:
-    """Return what the names of all log groups of a fleet begin with."""
-    return f"/kos/{names.fleet}/{names.stack}/"

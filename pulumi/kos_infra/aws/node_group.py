@@ -31,8 +31,8 @@ from pulumi_aws.ec2._inputs import (
 )
 from pulumi_aws.ec2.launch_template import LaunchTemplate
 
+from .fleet_settings import Image, NodeGroupSettings
 from .names import Names
-from .settings import Image, NodeGroupSettings
 
 LAUNCH_HOOK = "kos-node"
 LAUNCH_SECONDS = 900

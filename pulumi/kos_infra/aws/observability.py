@@ -13,7 +13,6 @@ from pulumi_aws.sns.topic import Topic
 from pulumi_aws.sns.topic_policy import TopicPolicy
 from pulumi_aws.sns.topic_subscription import TopicSubscription
 
-from .keys import log_group_prefix
 from .names import Names
 from .permissions import Condition, document, statement, trust
 
@@ -28,6 +27,7 @@ class Observability(pulumi.ComponentResource):
         *,
         vpc_id: pulumi.Input[str],
         key_arn: pulumi.Input[str],
+        log_group: str,
         log_days: int,
         notify: Sequence[str],
         opts: pulumi.ResourceOptions | None = None,
@@ -37,7 +37,8 @@ class Observability(pulumi.ComponentResource):
         names: physical names and tags.
         vpc_id: the network whose flows are logged.
         key_arn: key that encrypts logs and alarms.
-        log_days: how long logs are kept.
+        log_group: name of the flow log.
+        log_days: how long it is kept.
         notify: mail addresses that hear of alarms.
         """
         super().__init__("kos:aws:Observability", name, None, opts)
@@ -68,7 +69,7 @@ class Observability(pulumi.ComponentResource):
             TopicSubscription(address, topic=self.topic.arn, protocol="email", endpoint=address, opts=own)
         flows = LogGroup(
             "flows",
-            name=f"{log_group_prefix(names)}flows",
+            name=log_group,
             retention_in_days=log_days,
             kms_key_id=key_arn,
             tags=names.tagged("flows"),
