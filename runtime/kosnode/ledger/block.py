@@ -86,7 +86,11 @@ def merkle_root(data: Sequence[str]) -> str:
 
     Digests are joined as hexadecimal text, and the last of an odd number is paired with itself.
     """
-    level = [sha256(item.encode()).hexdigest() for item in data]
+    return merkle_fold([sha256(item.encode()).hexdigest() for item in data])
+
+
+def merkle_fold(level: list[str]) -> str:
+    """Return the root above the digests of a block's data; empty where there is none."""
     while len(level) > 1:
         if len(level) % 2:
             level.append(level[-1])

@@ -69,6 +69,16 @@ class Walk:
         self.last, self.number = block, number
         self.count += 1
 
+    def step(self, digest: bytes) -> None:
+        """Take the next block, of which it is known that it is sound and follows from the one before.
+
+        `last` is then to be set by who steps, before anything but another step.
+        """
+        self.number += 1
+        self.count += 1
+        if self.number in self._wanted:
+            self.hashes[self.number] = digest.decode()
+
     def join(self, later: Walk) -> None:
         """Take the blocks of another walk, which began with the block that comes next."""
         if later.first is None:

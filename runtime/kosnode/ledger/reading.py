@@ -16,7 +16,9 @@ from .block import Block, read, unread
 CHUNK_BYTES = 1 << 20
 # One block is held in memory. Those of real chains have a few kilobytes.
 MAX_BLOCK_BYTES = 16 << 20
-TOO_LARGE = f"a block over {MAX_BLOCK_BYTES >> 20} MiB"
+# No text of a block is like these.
+TOO_LARGE = b"a block over %d MiB" % (MAX_BLOCK_BYTES >> 20)
+TORN = b"torn"
 
 OPENING = b"[\n  {\n"
 _BETWEEN = b"\n  },\n  {\n"
@@ -26,12 +28,16 @@ _SPACE = b" \t\n\r"
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|[][{},]', re.DOTALL)
 
 
-def pretty(stream: BinaryIO, start: int) -> Iterator[tuple[int, Block]]:
-    """Yield the blocks of the pretty form, each with the offset of the line that ends the one before it.
+def pretty(stream: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the blocks of the pretty form as text, each with the offset of the line that ends the one before.
 
     Args:
         stream: the ledger, which begins with `OPENING`.
         start: offset in bytes; blocks before it are left out. 0 leaves out none.
+
+    Yields:
+        Offset and text of a block, without its braces (`block_of` reads it); TORN or TOO_LARGE at the end of
+        a ledger that cannot be read further.
     """
     stream.seek(start or len(OPENING))
     offset, end = start, stream.tell()
@@ -40,17 +46,21 @@ def pretty(stream: BinaryIO, start: int) -> Iterator[tuple[int, Block]]:
         *pieces, pending = (pending + chunk).split(_BETWEEN)
         for piece in pieces:
             if inside:
-                yield offset, read(b"{%b}" % piece)
+                yield offset, piece
             offset = end + len(piece)
             end = offset + len(_BETWEEN)
             inside = True
         if len(pending) > MAX_BLOCK_BYTES:
-            yield offset, unread(TOO_LARGE)
+            yield offset, TOO_LARGE
             return
     if inside:
         whole = pending.rstrip(_SPACE)
-        closed = whole.endswith(_CLOSING)
-        yield offset, read(b"{%b}" % whole[: -len(_CLOSING)]) if closed else unread("torn")
+        yield offset, whole[: -len(_CLOSING)] if whole.endswith(_CLOSING) else TORN
+
+
+def block_of(text: bytes) -> Block:
+    """Judge one block that `pretty` yielded."""
+    return unread(text.decode()) if text in (TORN, TOO_LARGE) else read(b"{%b}" % text)
 
 
 def any_form(stream: BinaryIO) -> Iterator[Block]:
@@ -96,10 +106,10 @@ def any_form(stream: BinaryIO) -> Iterator[Block]:
         else:
             position = len(buffer)
         if len(buffer) - start > MAX_BLOCK_BYTES:
-            yield unread(TOO_LARGE)
+            yield unread(TOO_LARGE.decode())
             return
     rest = buffer[start:].strip(_SPACE)
     if depth:
-        yield unread("torn")
+        yield unread(TORN.decode())
     elif rest or not began:
         yield unread("text after its end" if began else "not an array" if rest else "empty file")

@@ -137,5 +137,5 @@ def _only_written_wrong(block: Block) -> bool:
 def _blocks(stream: BinaryIO, verdict: Verdict) -> Iterator[Block]:
     """Read the way in which more is found: by lines where it is no JSON as a whole."""
     if verdict.state == UNREADABLE and stream.read(len(reading.OPENING)) == reading.OPENING:
-        return (block for _, block in reading.pretty(stream, 0))
+        return (reading.block_of(text) for _, text in reading.pretty(stream, 0))
     return reading.any_form(stream)

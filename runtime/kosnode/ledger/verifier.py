@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from ..errors import DamagedError, InputError, KosError, NotFoundError
 from . import reading
 from .chain import Range, Walk
+from .written import written
 
 OK, DAMAGED, ABSENT, UNREADABLE = "ok", "damaged", "absent", "unreadable"
 # Below this another process costs more than it saves.
@@ -215,12 +216,25 @@ def _send(sender: Connection, path: Path, start: int, end: int | None, wanted: C
 def _part(path: Path, start: int, end: int | None, wanted: Collection[int]) -> Walk:
     """Walk over the blocks from the first sound one at `start` to that at `end`, or to the file's end."""
     walk = Walk(begins=start == 0, wanted=wanted)
-    waiting = start > 0
+    # Hash of the last block where that is sound, and its text where nothing but that is known of it.
+    previous, known = None, b""
     with path.open("rb", buffering=0) as stream:
-        for offset, block in reading.pretty(stream, start):
-            if end is not None and offset >= end and block.sound:
+        for offset, text in reading.pretty(stream, start):
+            outside = end is not None and offset >= end
+            if previous is not None and not outside:
+                digest = written(text, walk.number + 1, previous)
+                if digest is not None:
+                    walk.step(digest)
+                    previous, known = digest, text
+                    continue
+            block = reading.block_of(text)
+            if outside and block.sound:
                 break
-            waiting = waiting and not block.sound
-            if not waiting:
+            if known:
+                walk.last, known = reading.block_of(known), b""
+            if block.sound or walk.first is not None or start == 0:
                 walk.add(block)
+                previous = block.stored.encode() if block.sound else None
+    if known:
+        walk.last = reading.block_of(known)
     return walk

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import random
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kosnode import ledger
 from kosnode.ledger import chain as walking
 from kosnode.ledger import reading
 from kosnode.ledger import verifier as verifying
+from kosnode.ledger.written import written
 
 ROUNDS = int(os.environ.get("KOS_ROUNDS", "1"))
 DATA: tuple[list[str], ...] = (["a"], ["b", "c"], ["d", "e", "f"], [], ['ünï\u2028 \x01\t"\\/\x7f😀'])
@@ -267,6 +269,52 @@ def test_what_is_no_file_is_unreadable_and_not_waited_for(tmp_path: Path) -> Non
         assert (verdict.state, verdict.problem) == ("unreadable", "not a file")
 
 
+# The quick way
+
+
+def pieces(blocks: list[Block]) -> list[bytes]:
+    """Return the texts of the blocks as the verifier cuts them."""
+    return [text([one])[len("[\n  {\n") : -len("\n  }\n]")].encode() for one in blocks]
+
+
+def test_the_quick_way_takes_what_the_gem_writes_in_the_common_case() -> None:
+    blocks = chain(["a"], ['{"b": "ü"}', "c"], ["d", "e", "f"])
+    for before, one, piece in zip(blocks, blocks[1:], pieces(blocks)[1:], strict=False):
+        assert written(piece, one["index"], before["hash"].encode()) == one["hash"].encode()
+
+
+@seed(11)
+@settings(max_examples=300 * ROUNDS, deadline=None)
+@given(
+    data=st.lists(texts(), min_size=1, max_size=3),
+    place=st.floats(0, 1, exclude_max=True),
+    byte=st.one_of(st.none(), st.integers(0, 255), st.sampled_from(b'"\\\n,{}')),
+)
+def test_the_quick_way_says_yes_to_nothing_that_the_slow_way_refuses(
+    data: list[str], place: float, byte: int | None
+) -> None:
+    blocks = chain(data)
+    piece = bytearray(pieces(blocks)[1])
+    if byte is not None:
+        piece[int(place * len(piece))] = byte
+    digest = written(bytes(piece), 1, blocks[0]["hash"].encode())
+    judged = reading.block_of(bytes(piece))
+    if digest is not None:
+        assert (judged.faults, judged.computed, judged.claimed) == ((), digest.decode(), 1)
+
+
+@pytest.mark.parametrize("raw", ["\\/", "\\u0041", "\\u0008", "\t", "\\", '"', "\\ud800", "\xff"])
+def test_a_hash_over_text_that_the_gem_never_writes_deceives_nobody(path: Path, raw: str) -> None:
+    """The hash is that of the raw text, where the gem would hash what it writes for the same string."""
+    one = chain([raw])[1]
+    hashed = f'1{one["timestamp"]}{one["previous_hash"]}{one["merkle_root"]}["{raw}"]'
+    digest = sha256(hashed.encode("latin-1")).hexdigest()
+    forged = pieces([{**one, "data": ["RAW"], "hash": digest}])[0].replace(b"RAW", raw.encode("latin-1"))
+    assert written(forged, 1, one["previous_hash"].encode()) is None
+    path.write_bytes(text(chain()).encode()[:-2] + b",\n  {\n" + forged + b"\n  }\n]")
+    assert not ledger.verify(path).ok
+
+
 # Parts
 
 
@@ -323,7 +371,7 @@ def test_a_block_is_not_held_whatever_its_size(path: Path, monkeypatch: pytest.M
         assert (verdict.state, verdict.first_bad, verdict.ranges[-1].reason) == (
             "unreadable",
             2,
-            reading.TOO_LARGE,
+            reading.TOO_LARGE.decode(),
         )
 
 
