@@ -92,8 +92,9 @@ WantedBy=multi-user.target
 
 BOOT = """\
 # A boot in the middle of a trial ends it in the last good release. Needs neither Python nor kosctl.
+# Where /var is a mount of its own, systemd asked the generator before it was there: it has to ask again.
 [Unit]
-Description=End a kOS trial that a reboot interrupted
+Description=End a kOS trial that a reboot interrupted, and find units on a late /var
 DefaultDependencies=no
 RequiresMountsFor=/var/lib/kos /opt/kos
 After=local-fs.target systemd-tmpfiles-setup.service
@@ -101,10 +102,13 @@ Before=kos.target
 ConditionPathExists=|/var/lib/kos/trial
 ConditionPathExists=|/var/lib/kos/trial.confirmed
 ConditionPathExists=|/var/lib/kos/outcome
+ConditionDirectoryNotEmpty=|!/run/systemd/generator/kos.target.wants
 StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
+ExecStartPre=-/usr/bin/systemctl daemon-reload
+ExecStartPre=-/usr/bin/systemctl --no-block start kos.target
 ExecStart=/opt/kos/fallback --reason reboot
 TimeoutStartSec=300
 Restart=on-failure

@@ -138,6 +138,25 @@ def test_a_boot_tries_a_revert_again_until_it_succeeds(
     assert service < lines.index("Restart=on-failure") < lines.index("RestartSec=5")
 
 
+def test_a_boot_reads_units_again_that_the_generator_could_not_see(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    """/var may be mounted after systemd has asked the generators, which then offer nothing at all."""
+    apply(spec, paths, system, shell)
+    lines = (paths.root / "etc/systemd/system/kos-boot.service").read_text().splitlines()
+    # One of several conditions suffices, and each is looked at when what it depends on is mounted.
+    assert {line.partition("=")[2][:1] for line in lines if line.startswith("Condition")} == {"|"}
+    assert "ConditionDirectoryNotEmpty=|!/run/systemd/generator/kos.target.wants" in lines
+    assert "RequiresMountsFor=/var/lib/kos /opt/kos" in lines
+    # Neither step may keep a revert from happening, nor wait for units that wait for this very one.
+    steps = [line for line in lines if line.startswith("Exec")]
+    assert steps == [
+        "ExecStartPre=-/usr/bin/systemctl daemon-reload",
+        "ExecStartPre=-/usr/bin/systemctl --no-block start kos.target",
+        "ExecStart=/opt/kos/fallback --reason reboot",
+    ]
+
+
 def test_sudoers_that_visudo_refuses_are_never_put_in_place(
     spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
 ) -> None:

@@ -85,6 +85,14 @@ def test_the_units_of_the_current_release_are_offered_and_wanted(node: Node) -> 
     assert node.wanted() == ["kos-kosd.service", "kos-sysinfo.timer"]
 
 
+def test_before_var_is_mounted_nothing_is_wanted_by_which_the_boot_unit_knows(node: Node) -> None:
+    mounted = node.var.rename(node.root / "elsewhere")
+    assert node.offered() == {}
+    assert list((node.out / "kos.target.wants").iterdir()) == []
+    mounted.rename(node.var)
+    assert node.offered() == of(NEW)
+
+
 def test_the_units_that_the_node_adds_are_offered_beside_them(node: Node) -> None:
     node.unit(node.var / "node-units", "kos-meter.service")
 
