@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from . import engine, figures, inventory, operations, page, transfer
+from . import engine, figures, inventory, ledger, operations, page, transfer
 from .figures import Figure
 from .fleet import Fleet, fleet
 
@@ -71,6 +71,9 @@ BENCHMARKS = (
         "memory", "what a patch of a large release takes", lambda shop: transfer.large(shop.folder("memory"))
     ),
     Benchmark("verify", "throughput of kosctl verify", lambda shop: engine.verify(shop.folder("verify"))),
+    Benchmark(
+        "ledger", "verification of a KairosChain ledger", lambda shop: ledger.verify(shop.folder("ledger"))
+    ),
     Benchmark("switch", "latency of the switch", lambda shop: engine.switch(shop.folder("switch"))),
     Benchmark(
         "inventory",
