@@ -81,15 +81,31 @@ class Recording:
         return found[0]
 
 
-def record_file(program: Path, *, project: str, stack: str, config: Mapping[str, str]) -> Recording:
-    """Run a program's `__main__.py` and return what it registers; `config` and Raises as `record`."""
+def record_file(
+    program: Path,
+    *,
+    project: str,
+    stack: str,
+    config: Mapping[str, str],
+    into: list[Registration] | None = None,
+) -> Recording:
+    """Run a program's `__main__.py` and return what it registers; the rest is as in `record`."""
     return record(
-        lambda: runpy.run_path(str(program), run_name="__main__"), project=project, stack=stack, config=config
+        lambda: runpy.run_path(str(program), run_name="__main__"),
+        project=project,
+        stack=stack,
+        config=config,
+        into=into,
     )
 
 
 def record(
-    program: Callable[[], object], *, project: str, stack: str, config: Mapping[str, str]
+    program: Callable[[], object],
+    *,
+    project: str,
+    stack: str,
+    config: Mapping[str, str],
+    into: list[Registration] | None = None,
 ) -> Recording:
     """Run a program against mocks and return what it registers.
 
@@ -98,11 +114,12 @@ def record(
         project: name of the project.
         stack: name of the stack.
         config: the stack's configuration, keys with their namespace, structured values as JSON.
+        into: where registrations go as they come, for what a program registered before it failed.
 
     Raises:
         Exception: what the program raises.
     """
-    monitor = _Monitor(_Cloud())
+    monitor = _Monitor(_Cloud(), [] if into is None else into)
 
     def run() -> None:
         configure(
@@ -166,9 +183,9 @@ class _Cloud(Mocks):
 class _Monitor(MockMonitor):
     """The monitor of Pulumi's own mocks, which also keeps the options of each resource."""
 
-    def __init__(self, mocks: Mocks) -> None:
+    def __init__(self, mocks: Mocks, registrations: list[Registration]) -> None:
         super().__init__(mocks)
-        self.registrations: list[Registration] = []
+        self.registrations = registrations
         self.outputs: dict[str, Any] = {}
 
     def make_urn(self, parent: str, type_: str, name: str) -> str:

@@ -32,14 +32,20 @@ def make(folder: Path) -> dict[str, str]:
     return {"trust_root": str(root), "bundle": str(bundle)}
 
 
-def root_of_trust(keys: int = 3, *, expires: datetime | None = None) -> bytes:
-    """Return a root of trust that is signed by as many keys, all of which are gone afterwards."""
-    signers = [CryptoSigner.generate_ed25519() for _ in range(keys)]
+def root_of_trust(*, expires: datetime | None = None, padding: int = 0) -> bytes:
+    """Return a root of trust that is signed by three keys, all of which are gone afterwards.
+
+    Args:
+        expires: until when it holds; a year from now by default.
+        padding: characters that it carries without need.
+    """
+    signers = [CryptoSigner.generate_ed25519() for _ in range(3)]
     root = Root(expires=expires or datetime.now(UTC) + timedelta(days=365))
+    root.unrecognized_fields["x-padding"] = secrets.token_hex(padding // 2)
     for signer in signers:
         for role in ("root", "targets", "snapshot", "timestamp"):
             root.add_key(signer.public_key, role)
-    root.roles["root"].threshold = keys
+    root.roles["root"].threshold = len(signers)
     signed = Metadata(root)
     for signer in signers:
         signed.sign(signer, append=True)
