@@ -23,7 +23,7 @@ Verb = Callable[[verbs.Context, argparse.Namespace], Result]
 # What they do is written into the audit log.
 CHANGING = "stage activate confirm revert recover rollback scrub gc refusals lease".split()
 # Commands of other parts, each with the module whose `add_parser` adds it.
-_OTHERS = {"host": ".host", "backup": ".backup.cli", "ledger": ".ledger.cli"}
+_OTHERS = {"host": ".host", "backup": ".backup.cli", "ledger": ".ledger.cli", "restore": ".restore.cli"}
 _RELEASE = "a version of the node's channel, a root (12 digits of it or more), or `previous`"
 
 

@@ -3,110 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import boot
-from .. import config as node_config
 from ..audit import Audit, caller
 from ..command import Result
 from ..errors import InputError, KosError
-from ..lock import Lock
 from ..paths import NodePaths
-from . import config, restic, signing, witness
-from .config import BackupConfig, Repository
-from .memory import Trail
+from ..restore.restoring import Restoring
+from . import restic, signing
+from .context import Context, progress
 from .opening import open_all
-from .places import Places
-from .restic import Access, Restic
-from .run import Identity, Outcome, Run
-from .runs import Runs
-from .witness import Mounted, Witness
+from .run import Outcome, Run
+from .witness import Mounted
 
 _MAX_KEY_BYTES = 4096
-Work = Callable[["Context", argparse.Namespace], Result]
-
-
-def progress(line: str) -> None:
-    """Show what is under way; standard output holds the answer alone."""
-    print(line, file=sys.stderr, flush=True)
-
-
-@dataclass(frozen=True)
-class Context:
-    """A node as the verbs of backup and restore see it.
-
-    Args:
-        paths: of the node.
-        clock: of the host; tests pass their own.
-    """
-
-    paths: NodePaths
-    clock: boot.Clock
-
-    @cached_property
-    def places(self) -> Places:
-        return Places(self.paths)
-
-    @cached_property
-    def config(self) -> BackupConfig:
-        return config.load(self.places)
-
-    @cached_property
-    def who(self) -> Identity:
-        known = node_config.load(self.paths)
-        try:
-            release: str | None = self.paths.current.readlink().name
-        except OSError:
-            release = None
-        return Identity(known.node, known.fleet, release)
-
-    @property
-    def runs(self) -> Runs:
-        return Runs(self.places)
-
-    def restic(self, repository: Repository) -> Restic:
-        """Return a repository of the table, opened with the node's own access."""
-        return Restic(
-            repository,
-            Access.of_node(self.places, repository.name, self.runs.key(repository)),
-            timeout_s=self.config.backend_timeout_s,
-            progress=progress,
-        )
-
-    def witness(self) -> Witness | None:
-        """Return the witness of the table."""
-        if self.config.witness is None:
-            return None
-        return witness.connect(
-            self.config.witness,
-            identity=self.places.key,
-            known_hosts=self.places.known_hosts,
-            timeout_s=self.config.backend_timeout_s,
-        )
-
-    def public_keys(self) -> list[str]:
-        """Return the keys that what this node signed is checked against; raises InputError."""
-        return signing.trusted(self.places.key, self.places.former_keys)
-
-    @contextlib.contextmanager
-    def alone(self, verb: str) -> Iterator[None]:
-        """Hold the one lock of backups and restores; raises BusyError."""
-        require_root()
-        self.places.var.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with Lock(self.places.lock).hold(verb):
-            yield
-
-
-def require_root() -> None:
-    """Raise InputError where this is not root: files of all owners are read and written."""
-    if os.geteuid() != 0:
-        raise InputError("backup and restore need root; an operator asks through `kosctl operate`")
+Work = Callable[[Context, argparse.Namespace], Result]
 
 
 def add_parser(subparsers: Any) -> None:
@@ -134,6 +48,8 @@ def run(context: Context, args: argparse.Namespace) -> Result:
     chosen = context.config.chosen(args.source)
     restic.check_version()
     with context.alone("backup"):
+        # A swap that was killed half way is no state to back up.
+        Restoring(context).recover()
         going = Run(
             context.config,
             context.places,
@@ -172,7 +88,7 @@ def init(context: Context, args: argparse.Namespace) -> Result:
     name, watching = context.who.node, context.witness()
     with context.alone("backup"):
         public = signing.make_key(context.places.key, f"kos-{name}")
-        seen = Trail(context.places.trail, name, context.public_keys())
+        seen = context.trail()
         if isinstance(watching, Mounted):
             watching.register(name, public)
         if watching is not None:
@@ -246,7 +162,7 @@ def bind(work: Work) -> Callable[[argparse.Namespace], Result]:
     """Return a verb as the command line calls it, with a line in the audit log where it changes something."""
 
     def call(args: argparse.Namespace) -> Result:
-        context = Context(NodePaths(args.root), boot.SystemClock())
+        context = Context(NodePaths(args.root))
         try:
             done = work(context, args)
         except KosError as error:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from ..errors import KosError
 
@@ -45,14 +48,36 @@ def around(
             raise problems[0]
 
 
-def run(argv: Sequence[str], environment: Mapping[str, str], *, timeout_s: float = TIMEOUT_S) -> None:
-    """Run one command; raises HookError where it fails, takes too long or cannot be started."""
+def run(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    timeout_s: float = TIMEOUT_S,
+    folder: Path | None = None,
+    user: str | None = None,
+) -> None:
+    """Run one command.
+
+    Args:
+        folder: its working directory.
+        user: account that it runs as, with its groups.
+
+    Raises:
+        HookError: it fails, takes too long, or cannot be started.
+    """
     given = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C", **environment}
     # A file, because what the command leaves running would hold a pipe open.
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=given, start_new_session=True
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                env=given,
+                cwd=folder,
+                start_new_session=True,
+                **_account(user),
             )
         except OSError as error:
             raise HookError(f"{argv[0]} cannot be started: {error.strerror}", key=argv[0]) from None
@@ -69,6 +94,16 @@ def run(argv: Sequence[str], environment: Mapping[str, str], *, timeout_s: float
             lines = said.read().decode("utf-8", "replace").strip().splitlines()
             last = lines[-1][:200] if lines else "it said nothing"
             raise HookError(f"{argv[0]} ended with {code}: {last}", key=argv[0])
+
+
+def _account(user: str | None) -> dict[str, Any]:
+    if user is None:
+        return {}
+    try:
+        one = pwd.getpwnam(user)
+    except KeyError:
+        raise HookError(f"there is no account {user}", key="owner") from None
+    return {"user": one.pw_uid, "group": one.pw_gid, "extra_groups": os.getgrouplist(user, one.pw_gid)}
 
 
 def _try(argv: Sequence[str], environment: Mapping[str, str]) -> HookError | None:

@@ -28,6 +28,8 @@ ATTEMPTS = 3
 _SHOWN = 20
 # What comes and goes in a folder is mostly younger than this.
 _YOUNG_NS = 60_000_000_000
+# What a restore that is not confirmed keeps beside live data.
+_NEVER = (".kos-restore-*", ".kos-before-*")
 
 
 @dataclass(frozen=True)
@@ -393,7 +395,7 @@ class _Shipment:
         self._hashes = hashes
         self._stage = stage
         roots = [root.stored for root in prepared.roots]
-        self._patterns = patterns.anchored([*spec.exclude, *prepared.exclude], roots)
+        self._patterns = patterns.anchored([*spec.exclude, *prepared.exclude, *_NEVER], roots)
         self._excluded = patterns.matcher(self._patterns)
         self._began_ns = scan.now_ns()
         self._walk = scan.Walk()

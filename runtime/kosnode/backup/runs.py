@@ -17,7 +17,7 @@ class Runs:
 
     A line of a run: `{"kind":"run","time","run","source","ok","errors","snapshots":[{"repository","id",
     "repository_id"}],"manifest","tree","heads",…}`. A line of a restore: `{"kind":"restore","time","id",
-    "run","source","heads"}`.
+    "run","source","heads"}`; one that was undone: `{"kind":"undo","time","id","source"}`.
 
     Args:
         places: of the node.
@@ -49,9 +49,14 @@ class Runs:
         return None
 
     def last_restore(self, source: str) -> dict[str, Any] | None:
-        """Return the newest line of a restore of a source."""
-        found = [one for one in self.all() if one.get("kind") == "restore" and one.get("source") == source]
-        return found[-1] if found else None
+        """Return the newest line of a restore of a source, unless that was undone."""
+        found: dict[str, Any] | None = None
+        for entry in self.all():
+            if entry.get("source") == source and entry.get("kind") == "restore":
+                found = entry
+            elif entry.get("kind") == "undo" and found is not None and entry.get("id") == found["id"]:
+                found = None
+        return found
 
     def repositories(self) -> dict[str, dict[str, str]]:
         """Return `{NAME: {"id","url","key"}}` of the repositories that `backup init` opened."""

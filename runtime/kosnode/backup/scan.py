@@ -248,6 +248,12 @@ def hash_file(path: str) -> tuple[str, int, os.stat_result, os.stat_result]:
         os.close(descriptor)
 
 
+def digests(seen: Sequence[Seen]) -> Iterator[tuple[Seen, str | None]]:
+    """Yield the SHA3-256 of each file in hex; None where it cannot be read."""
+    for one, result in _hash_all(seen):
+        yield one, None if isinstance(result, OSError) else result[0]
+
+
 def _keep(found: Walk, first: Seen, excluded: Callable[[str], bool]) -> None:
     waiting = [first]
     while waiting:
