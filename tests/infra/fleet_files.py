@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import secrets
 import tarfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
