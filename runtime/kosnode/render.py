@@ -440,7 +440,7 @@ def _network(unit: Unit) -> Iterator[str]:
         yield "SocketBindDeny=any"
         return
     yield "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"
-    allowed = {source for one in unit.ingress for source in one.sources} | set(unit.egress)
+    allowed = {source for one in unit.ingress for source in one.sources} | {one.host for one in unit.egress}
     if unit.ingress:
         # The node's own health checks come from there.
         allowed.add("localhost")

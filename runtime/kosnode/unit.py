@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from . import schema
 from .schema import join, refuse
 
+FORMATS = ("native", "oci", "wasm", "lxc", "appimage")
 DEFAULT_USER = "kos"
 DEFAULT_CHECK_TIMEOUT_S = 5
 DEFAULT_START_TIMEOUT_S = 60
@@ -21,7 +22,8 @@ RESERVED_IDS = re.compile(r"boot|deadman|fallback|recover|release|watch|migrate(
 # An operator's account may ask for a patch; a unit that runs as it could, too.
 RESERVED_USERS = frozenset({"root", "kosops"})
 
-_UNSUPPORTED = ("affinity", "locality", "hooks", "fallback", "secrets", "permissions")
+_UNSUPPORTED = ("locality", "hooks", "fallback", "secrets", "permissions")
+_UNSUPPORTED_ON_NODES = ("affinity", *_UNSUPPORTED)
 _TAKEN_ENV = re.compile(
     r"KOS_.*|LISTEN_.*|WATCHDOG_.*|NOTIFY_SOCKET|STATE_DIRECTORY|CREDENTIALS_DIRECTORY|INVOCATION_ID|MAINPID"
 )
@@ -133,8 +135,31 @@ class Ingress:
 
 
 @dataclass(frozen=True)
+class Egress:
+    """What the unit may connect to (`any`, `localhost` or a network); port None is every port."""
+
+    host: str
+    port: int | None = None
+    proto: str = "tcp"
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """Where replicas go: spread over `zone` or `node`, or one on every machine."""
+
+    spread: str | None = None
+    every_node: bool = False
+
+
+@dataclass(frozen=True)
 class Unit:
-    """One checked unit."""
+    """One checked unit.
+
+    Args:
+        entry: its command is empty where an image says what runs.
+        max_replicas: how many of it a cluster may run; None is any number.
+        state_bytes: room that its state needs; None where nothing is said.
+    """
 
     id: str
     version: str
@@ -142,13 +167,17 @@ class Unit:
     entry: Entry
     trust: str = "provisional"
     format: str = "native"
+    image: str | None = None
     description: str = ""
     files: tuple[str, ...] = ()
     resources: Resources = field(default_factory=Resources)
     health: tuple[Check, ...] = ()
     ingress: tuple[Ingress, ...] = ()
-    egress: tuple[str, ...] = ()
+    egress: tuple[Egress, ...] = ()
+    affinity: Affinity = field(default_factory=Affinity)
+    max_replicas: int | None = None
     migrated: bool = False
+    state_bytes: int | None = None
 
     @property
     def service(self) -> str:
@@ -182,7 +211,12 @@ def load(path: Path) -> Unit:
 
 
 def validate(document: Mapping[str, Any], where: str) -> Unit:
-    """Check a unit and return it typed.
+    """Check a unit that nodes are to run, and return it typed; arguments and errors as `parse`."""
+    return _typed(document, where, ("native",), _UNSUPPORTED_ON_NODES)
+
+
+def parse(document: Mapping[str, Any], where: str) -> Unit:
+    """Check a unit that nodes or Kubernetes can run, and return it typed.
 
     Args:
         document: what unit.yml or unit.json holds.
@@ -191,13 +225,24 @@ def validate(document: Mapping[str, Any], where: str) -> Unit:
     Raises:
         InputError: names the key and the rule: the schema's, or that this version does not support it yet.
     """
+    return _typed(document, where, ("native", "oci"), _UNSUPPORTED)
+
+
+def _typed(
+    document: Mapping[str, Any], where: str, formats: Sequence[str], unsupported: Sequence[str]
+) -> Unit:
+    kind = document.get("format", "native")
+    if kind in FORMATS and kind not in formats:
+        known = " and ".join(formats)
+        refuse(
+            where,
+            "format",
+            f"format {kind} is not supported by this version; {known} {'is' if len(formats) == 1 else 'are'}",
+        )
     schema.check(dict(document), "unit", where=where)
-    for key in _UNSUPPORTED:
+    for key in unsupported:
         if document.get(key):
             refuse(where, key, f"{key} {'are' if key.endswith('s') else 'is'} not supported yet")
-    kind = document.get("format", "native")
-    if kind != "native":
-        refuse(where, "format", f"format {kind} is not supported by this version; native is")
     if RESERVED_IDS.fullmatch(document["id"]):
         refuse(where, "id", f"{document['id']} is a name that the engine uses itself")
     files = tuple(document.get("files", ()))
@@ -205,23 +250,33 @@ def validate(document: Mapping[str, Any], where: str) -> Unit:
         _check_relative(path, where, f"files[{index}]")
     resources = _resources(document.get("resources", {}), where, "resources")
     _check_resources(resources, where, "resources")
-    network = document.get("network", {})
+    network, state, affinity = (document.get(key, {}) for key in ("network", "state", "affinity"))
+    state_bytes = memory_bytes(state["size"]) if "size" in state else None
     return Unit(
         id=document["id"],
         version=document["version"],
         tier=document["tier"],
         trust=document.get("trust", "provisional"),
+        format=kind,
+        image=document.get("image"),
         description=document.get("description", ""),
-        entry=_entry(document["entry"], where),
+        entry=_entry(document["entry"], where, kind),
         files=files,
         resources=resources,
         health=_checks(document.get("health", ()), where, "health"),
         ingress=_ingress(network.get("ingress", ()), where),
         egress=tuple(
-            _network(item["host"], where, f"network.egress[{index}].host")
+            Egress(
+                _network(item["host"], where, f"network.egress[{index}].host"),
+                item.get("port"),
+                item.get("proto", "tcp"),
+            )
             for index, item in enumerate(network.get("egress", ()))
         ),
-        migrated=document.get("state", {}).get("migrated", False),
+        affinity=Affinity(affinity.get("spread"), affinity.get("every_node", False)),
+        max_replicas=document.get("max_replicas", None if state_bytes is None else 1),
+        migrated=state.get("migrated", False),
+        state_bytes=state_bytes,
     )
 
 
@@ -250,9 +305,12 @@ def memory_bytes(text: str) -> int:
     return int(text[:-1]) * _BYTES[text[-1]]
 
 
-def _entry(document: Mapping[str, Any], where: str) -> Entry:
+def _entry(document: Mapping[str, Any], where: str, kind: str) -> Entry:
+    command = tuple(document.get("command", ()))
+    if kind == "oci" and command and not command[0].startswith("/"):
+        refuse(where, "entry.command[0]", f"must be an absolute path in the image; it is {command[0]!r}")
     entry = Entry(
-        command=_argv(document["command"], where, "entry.command"),
+        command=_argv(command, where, "entry.command") if command else (),
         type=document.get("type", "simple"),
         every_s=_optional_seconds(document, "every"),
         watchdog_s=_optional_seconds(document, "watchdog"),

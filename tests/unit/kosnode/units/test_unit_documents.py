@@ -46,7 +46,7 @@ def test_every_supported_key_arrives_in_its_unit() -> None:
         unit.FileAgeCheck("last.json", 300),
     )
     assert found.ingress == (unit.Ingress(9100, "tcp", ("localhost", "10.0.0.0/8")),)
-    assert found.egress == ("192.0.2.7/32",)
+    assert found.egress == (unit.Egress("192.0.2.7/32", 443),)
     assert (found.service, found.timer) == ("kos-meter.service", None)
 
 
@@ -166,7 +166,7 @@ def test_a_format_of_a_later_version_is_refused_by_name(kind: str) -> None:
         ("hooks", {"pre_init": ["bin/x"]}),
         ("secrets", ["token"]),
         ("fallback", "other"),
-        ("affinity", {"near": "kosd"}),
+        ("affinity", {"spread": "zone"}),
         ("locality", "zone"),
         ("permissions", ["spawn"]),
     ],
