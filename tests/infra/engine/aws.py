@@ -68,11 +68,20 @@ _REPLACES = {
     "aws:iam/rolePolicyAttachment:RolePolicyAttachment": {"policyArn"},
     "aws:kms/key:Key": {"customerMasterKeySpec", "keyUsage", "multiRegion"},
     "aws:s3/bucket:Bucket": {"objectLockEnabled"},
+    "aws:s3/bucketObjectv2:BucketObjectv2": {"key"},
+    "aws:s3/bucketObject:BucketObject": {"key"},
 }
-_NAMED = {"aws:s3/bucket:Bucket": "bucket", "aws:eks/nodeGroup:NodeGroup": "nodeGroupName"}
+_NAMED = {
+    "aws:eks/nodeGroup:NodeGroup": "nodeGroupName",
+    "aws:s3/bucket:Bucket": "bucket",
+    "aws:s3/bucketObject:BucketObject": "key",
+    "aws:s3/bucketObjectv2:BucketObjectv2": "key",
+}
 _SCOPES = {
     "aws:autoscaling/lifecycleHook:LifecycleHook": "autoscalingGroupName",
     "aws:iam/rolePolicy:RolePolicy": "role",
+    "aws:s3/bucketObject:BucketObject": "bucket",
+    "aws:s3/bucketObjectv2:BucketObjectv2": "bucket",
 }
 _SETTLED = {
     "aws:ec2/launchTemplate:LaunchTemplate": {"defaultVersion"},
@@ -167,9 +176,7 @@ def _guard(resource: Resource, others: list[Resource]) -> None:
         raise RefusedError(f"{resource.name}: deletion protection is enabled")
     for other in others:
         if other != resource and resource.id.startswith(_OF_USE) and _mentions(other.inputs, resource.id):
-            raise RefusedError(
-                f"DependencyViolation: {resource.id} is still used by {other.type} {other.name}"
-            )
+            raise RefusedError(f"DependencyViolation: {resource.id} is used by {other.type} {other.name}")
 
 
 # Ids of what AWS refuses to delete while something refers to it.

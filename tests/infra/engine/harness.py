@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import yaml
 from pulumi import automation
 from pulumi.automation.events import EngineEvent
 
+from infra import fleet_files
 from infra.conftest import REACH, ROOT
 from infra.engine.cloud import FOLDER_VARIABLE, Cloud
 from infra.engine.provider import PACKAGES, SHAPES_VARIABLE
@@ -87,6 +89,14 @@ class Stack:
             {key: automation.ConfigValue(value, secret=secret) for key, value in values.items()}
         )
 
+    def change(self, key: str, change: Callable[[Any], None]) -> None:
+        """Change a structured value in the stack's file, as a person does who edits it."""
+        workspace = Path(str(self.automation.workspace.work_dir))
+        file = workspace / f"Pulumi.{self.automation.name}.yaml"
+        document = yaml.safe_load(file.read_text())
+        change(document["config"][key])
+        file.write_text(yaml.safe_dump(document))
+
     def preview(self, plan: Path | None = None, **options: Any) -> Outcome:
         """Preview, and save the plan where a path is given."""
         return self._run(self.automation.preview, plan=str(plan) if plan else None, **options)
@@ -103,6 +113,10 @@ class Stack:
         """Delete all resources."""
         return self._run(self.automation.destroy, **options)
 
+    def unprotect(self) -> None:
+        """Take the protection of all resources away, as a person does who means to delete them."""
+        self._command("state", "unprotect", "--all", "--yes")
+
     def state(self) -> list[dict[str, Any]]:
         """Return the resources of the exported state, secrets as they are stored."""
         deployment = self.automation.export_stack().deployment or {}
@@ -111,6 +125,11 @@ class Stack:
     def outputs(self) -> dict[str, Any]:
         """Return the stack's outputs in the clear."""
         return {name: output.value for name, output in self.automation.outputs().items()}
+
+    def _command(self, *arguments: str) -> str:
+        workspace = self.automation.workspace
+        asked = [*arguments, "--stack", self.automation.name]
+        return str(workspace.pulumi_command.run(asked, workspace.work_dir, {}).stdout)
 
     def _run(self, operation: Callable[..., Any], **options: Any) -> Outcome:
         record = _Record()
@@ -184,6 +203,8 @@ class Engine:
             work.mkdir(parents=True)
             for file in program.glob("Pulumi*.yaml"):
                 shutil.copy(file, work)
+            fleet_files.settle(work)
+            fleet_files.settle(work)
         project = automation.LocalWorkspace(work_dir=str(work), pulumi_command=self.command)
         stack = automation.create_or_select_stack(
             stack_name=name,

@@ -15,6 +15,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 # {"is": "string", "number", "boolean" or "any"}, {"is": "list" or "map", "of": shape}, or
 # {"is": "object", "class": reference}
 Shape = dict[str, Any]
+# What is wrong with inputs: path and reason.
+Problems = list[tuple[str, str]]
 
 _ANY: Shape = {"is": "any"}
 _PLAIN: dict[type, str] = {str: "string", int: "number", float: "number", bool: "boolean"}
@@ -62,12 +65,16 @@ class Shapes:
         """
         return typing.cast(Shape, self._kept(token, lambda: _resource(token)))
 
+    def version(self, package: str) -> str:
+        """Return the version of a package's SDK."""
+        return metadata.version(f"pulumi_{package}")
+
     def fields(self, reference: str) -> Shape:
         """Return `{"fields": {name: shape}, "required": [names]}` of an input class, `module:Class`."""
         return typing.cast(Shape, self._kept(reference, lambda: _fields(_class(reference))))
 
-    def problems(self, token: str, inputs: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """Return what is wrong with the names and kinds of a resource's inputs, as (path, reason)."""
+    def problems(self, token: str, inputs: Mapping[str, Any]) -> Problems:
+        """Return what is wrong with the names and kinds of a resource's inputs."""
         return list(self._object_problems("", inputs, self.resource(token)["inputs"]))
 
     def _object_problems(
