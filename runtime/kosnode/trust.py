@@ -28,16 +28,14 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import Metadata, TargetFile, Targets, Timestamp
 from tuf.ngclient import UpdaterConfig
 
-from . import files, version
+from . import files, listing, version
 from .errors import DamagedError, InputError, MirrorError, NotFoundError, RefusedError, TrustError
 from .fetch import FetchError, Mirror
+from .listing import SECURITY_FLOOR, Custom
 from .marks import Marks, MarksFile
 from .metadata import RELEASES, TIME, Chain, first_root, follow_roots, issue_time, read_chain
 from .paths import NodePaths
 from .updater import MirrorFetcher, TimedUpdater
-
-SECURITY_FLOOR = "x-kos-security-floor"
-TARGET_HASHES = frozenset({"sha3_256"})
 
 METADATA = "metadata"
 ROOT_MAX_BYTES = 512_000
@@ -51,10 +49,7 @@ CONFIG = UpdaterConfig(
     prefix_targets_with_hash=False,
 )
 
-_TARGET_PATH = re.compile(r"releases/([0-9a-f]{64})\.json")
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _ROOT_PREFIX = re.compile(r"[0-9a-f]{12,64}")
-_ARCHITECTURES = ("any", "x86_64", "aarch64")
 
 
 class Clock(Protocol):
@@ -87,29 +82,15 @@ class Refreshed:
 
 
 @dataclass(frozen=True)
-class Available:
+class Available(Custom):
     """A release that the `releases` role signs.
 
     Args:
-        name: release line.
-        version: SemVer.
-        arch: `any`, `x86_64` or `aarch64`.
-        channels: channels it is promoted to.
         root: release root, hex; names the slot and the mirror's files.
-        archive: compressed bytes of each part.
-        manifest: compressed bytes of the manifest.
-        unpacked: bytes of all files.
         target: the signed length and hash of the manifest.
     """
 
-    name: str
-    version: str
-    arch: str
-    channels: tuple[str, ...]
     root: str
-    archive: tuple[int, ...]
-    manifest: int
-    unpacked: int
     target: TargetFile = field(repr=False, compare=False)
 
     @property
@@ -418,54 +399,13 @@ def _available(chain: Chain) -> Iterator[Available]:
             if not delegations or (RELEASES not in dict(delegations.get_roles_for_target(path))):
                 raise ValueError(f"the role {RELEASES} may not sign it")
             yield _release(path, target)
-        except (KeyError, TypeError, ValueError, InputError) as error:
-            raise TrustError(f"target {path} is refused: {_rule(error)}") from None
-
-
-def _rule(error: Exception) -> str:
-    return f"{error} is missing in custom" if isinstance(error, KeyError) else str(error)
+        except (ValueError, InputError) as error:
+            raise TrustError(f"target {path} is refused: {error}") from None
 
 
 def _release(path: str, target: TargetFile) -> Available:
-    match = _TARGET_PATH.fullmatch(path)
-    if not match:
-        raise ValueError("its path is not releases/ROOT.json")
-    if set(target.hashes) != TARGET_HASHES:
-        raise ValueError(f"its hashes are {', '.join(sorted(target.hashes))}, only sha3_256 is allowed")
-    custom = target.custom
-    if not isinstance(custom, dict):
-        raise ValueError("it has no custom")
-    if not (isinstance(custom["name"], str) and _NAME.fullmatch(custom["name"])):
-        raise ValueError("custom.name is not the name of a release line")
-    if custom["arch"] not in _ARCHITECTURES:
-        raise ValueError(f"custom.arch is not one of {', '.join(_ARCHITECTURES)}")
-    version.key(custom["version"])
-    channels, archive = custom["channels"], custom["archive"]
-    if not (isinstance(channels, list) and all(isinstance(channel, str) for channel in channels)):
-        raise ValueError("custom.channels is not a list of names")
-    if not (isinstance(archive, list) and archive and all(_is_size(size) for size in archive)):
-        raise ValueError("custom.archive is not a list of sizes")
-    if not (_is_size(custom["manifest"]) and _is_size(custom["unpacked"])):
-        raise ValueError("custom.manifest and custom.unpacked are not sizes")
-    if target.length > files.MAX_JSON_BYTES:
-        raise ValueError(
-            f"the manifest has {target.length} bytes, at most {files.MAX_JSON_BYTES} are allowed"
-        )
-    return Available(
-        custom["name"],
-        custom["version"],
-        custom["arch"],
-        tuple(channels),
-        match[1],
-        tuple(archive),
-        custom["manifest"],
-        custom["unpacked"],
-        target,
-    )
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    root, custom = listing.root_of(path), listing.custom_of(target)
+    return Available(**vars(custom), root=root, target=target)
 
 
 def _security_floors(releases: Targets) -> dict[str, str]:

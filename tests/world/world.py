@@ -35,7 +35,7 @@ RUNTIME = REPOSITORY / "runtime"
 HOLDERS = ("alice", "bob", "carol")
 QUORUM = 2
 # What decides the bytes of a world: what releases carry, and what the publisher makes of it.
-ENGINE = "archive authored files manifest merkle metadata patch schema unit version".split()
+ENGINE = "archive authored files listing manifest merkle metadata patch schema unit version".split()
 SOURCES = (
     *("runtime/kosd", "runtime/release", "requirements/kosd.txt", "tests/world"),
     *("runtime/kosnode/publish", "runtime/kosnode/schemas"),

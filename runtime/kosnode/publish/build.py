@@ -15,14 +15,14 @@ from typing import Any
 
 from tuf.api.metadata import Targets
 
-from .. import archive, authored, files, patch, schema, unit, version
+from .. import archive, authored, files, listing, patch, schema, unit, version
 from ..errors import DamagedError, InputError, TrustError
+from ..listing import Custom
 from ..manifest import FileEntry, LinkEntry, Manifest
 from ..metadata import RELEASES
 from ..transfer import archive_name, patch_name
 from . import catalogue, documents, publication
 from .catalogue import Listed
-from .documents import Custom
 from .repository import RELEASE_FOLDERS, Config, Progress, Repository, silent
 
 ARCHITECTURES = ("any", "x86_64", "aarch64")
@@ -134,7 +134,7 @@ def build(
     with repository.locked():
         documents.require_unexpired(repository.effective("root"), "root", repository.now(), TrustError)
         draft: Targets = repository.draft(RELEASES)
-        floor = draft.unrecognized_fields[documents.FLOOR].get(release["name"])
+        floor = draft.unrecognized_fields[listing.SECURITY_FLOOR].get(release["name"])
         if floor is not None and version.key(release["version"]) < version.key(floor):
             raise InputError(f"{release['version']} is below the security floor {floor}", key="version")
         with repository.work() as work:

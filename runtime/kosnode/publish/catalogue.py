@@ -9,12 +9,12 @@ from typing import Any
 
 from tuf.api.metadata import TargetFile, Targets
 
-from .. import version
+from .. import listing, version
 from ..errors import DamagedError, InputError, NotFoundError
+from ..listing import Custom
 from ..manifest import Manifest
 from ..metadata import RELEASES
-from . import documents, publication
-from .documents import Custom
+from . import publication
 from .repository import Change, Repository
 
 MIN_ROOT_PREFIX = 12
@@ -46,7 +46,7 @@ class Listed:
 
     def target(self) -> TargetFile:
         """Return its form in the metadata."""
-        hashes = {documents.HASH: self.digest}
+        hashes = {listing.HASH: self.digest}
         return TargetFile(
             self.length, hashes, f"releases/{self.root}.json", {"custom": self.custom.to_dict()}
         )
@@ -55,9 +55,7 @@ class Listed:
 def listed(releases: Targets) -> list[Listed]:
     """Return the releases of a document, by name, precedence of version, and architecture."""
     found = [
-        Listed(
-            documents.root_of(path), target.length, target.hashes[documents.HASH], documents.custom_of(target)
-        )
+        Listed(listing.root_of(path), target.length, target.hashes[listing.HASH], listing.custom_of(target))
         for path, target in releases.targets.items()
     ]
     return sorted(found, key=lambda one: (one.custom.name, version.key(one.custom.version), one.custom.arch))
@@ -155,8 +153,8 @@ def set_floor(repository: Repository, name: str, lowest: str) -> Change:
     with repository.locked():
         draft: Targets = repository.draft(RELEASES)
         published = repository.published().releases
-        floor: dict[str, Any] = dict(draft.unrecognized_fields[documents.FLOOR])
-        before = {} if published is None else published.signed.unrecognized_fields[documents.FLOOR]
+        floor: dict[str, Any] = dict(draft.unrecognized_fields[listing.SECURITY_FLOOR])
+        before = {} if published is None else published.signed.unrecognized_fields[listing.SECURITY_FLOOR]
         if name in before and wanted < version.key(before[name]):
             raise InputError(f"the floor of {name} is {before[name]} and only ever rises", key="VERSION")
         versions = [one.custom.version for one in listed(draft) if one.custom.name == name]
@@ -165,7 +163,7 @@ def set_floor(repository: Repository, name: str, lowest: str) -> Change:
                 f"no release of {name} is {lowest} or later: nodes could go nowhere", key="VERSION"
             )
         floor[name] = lowest
-        draft.unrecognized_fields[documents.FLOOR] = floor
+        draft.unrecognized_fields[listing.SECURITY_FLOOR] = floor
         return repository.stage(RELEASES, draft)
 
 

@@ -13,7 +13,7 @@ from .. import command
 from ..command import Result
 from ..errors import FindingsError, InputError
 from ..metadata import RELEASES, ROLES
-from . import build, catalogue, documents, holders, keys, publication, signing, verify
+from . import build, catalogue, documents, drop, holders, keys, publication, signing, verify
 from .repository import (
     DEFAULT_EXPIRES_S,
     DEFAULT_LEVEL,
@@ -179,6 +179,16 @@ def _merge(args: argparse.Namespace) -> Result:
     actions = [f"took the signature of {holder}" for holder in new]
     text = "\n".join([*actions, _quorum_text(merged)])
     return Result({**merged.to_dict(), "new": new}, bool(new), actions, text)
+
+
+def _drop(args: argparse.Namespace) -> Result:
+    repository = Repository(args.repo)
+    dropped = drop.drop(repository, args.document)
+    title = f"{dropped.role} {dropped.document.signed.version}"
+    signatures = len(dropped.document.signatures)
+    waiting = {role: _waiting(repository, role) for role in documents.OFFLINE_ROLES}
+    lost = f", and {signatures} signatures of it" if signatures else ""
+    return Result({"dropped": title, "waiting": waiting}, True, [f"dropped {title}{lost}"])
 
 
 def _publish(args: argparse.Namespace) -> Result:
@@ -400,6 +410,12 @@ def _add_verbs(parser: argparse.ArgumentParser) -> None:
     verb = _verb(verbs, "merge", _merge, "take the signatures of a copied file back")
     _repo(verb)
     _add_path(verb, "file", "the staged file that came back")
+
+    verb = _verb(verbs, "drop", _drop, "take away what waits for signatures, and keep what is published")
+    _repo(verb)
+    verb.add_argument(
+        "document", choices=documents.OFFLINE_ROLES, metavar="DOCUMENT", help="root, targets or releases"
+    )
 
     verb = _verb(verbs, "publish", _publish, "make what is staged visible to nodes")
     _repo(verb)

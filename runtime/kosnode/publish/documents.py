@@ -5,7 +5,6 @@ Source: The Update Framework, specification 1.0; python-tuf's `tuf.api.metadata`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -25,19 +24,17 @@ from tuf.api.metadata import (
     VerificationResult,
 )
 
-from .. import files
+from .. import files, listing
 from ..errors import InputError, KosError
+from ..listing import SECURITY_FLOOR
 from ..metadata import RELEASES, TIME
 from . import keys
 
 RELEASES_PATH = "releases/*"
 OFFLINE_ROLES = ("root", "targets", RELEASES)
-FLOOR = "x-kos-security-floor"
 CONTEXT = "x-kos-context"
-HASH = "sha3_256"
 MAX_METADATA_BYTES = 5_000_000  # what python-tuf's client takes for targets metadata
 
-_TARGET_PATH = re.compile(r"releases/([0-9a-f]{64})\.json")
 _TYPES: dict[str, type[Any]] = {
     "root": Root,
     "targets": Targets,
@@ -136,15 +133,22 @@ def check(signed: Any, role: str, what: str) -> None:
     elif role == RELEASES:
         if signed.delegations is not None:
             raise InputError(f"{what} must not delegate", key="delegations")
-        floor = signed.unrecognized_fields.get(FLOOR)
+        floor = signed.unrecognized_fields.get(SECURITY_FLOOR)
         if not isinstance(floor, dict) or not all(isinstance(version, str) for version in floor.values()):
-            raise InputError(f"{what} has no {FLOOR}", key=FLOOR)
+            raise InputError(f"{what} has no {SECURITY_FLOOR}", key=SECURITY_FLOOR)
         for path, target in signed.targets.items():
-            if not _TARGET_PATH.fullmatch(path):
-                raise InputError(f"{what} lists {path!r}, which is not releases/ROOT.json", key="targets")
-            if set(target.hashes) != {HASH}:
-                raise InputError(f"{what}: {path} must have the one hash {HASH}", key="targets")
-            custom_of(target, what)
+            _check_target(path, target, what)
+
+
+def _check_target(path: str, target: TargetFile, what: str) -> None:
+    try:
+        listing.root_of(path)
+        listing.custom_of(target)
+    except InputError as error:
+        raise InputError(f"{what}: target {path} is refused: {error.message}", key=error.key) from None
+    unknown = sorted(set(target.custom or ()) - set(listing.KEYS))
+    if unknown:
+        raise InputError(f"{what}: custom of {path} has the unknown key {unknown[0]!r}", key="custom")
 
 
 def _check_roles(roles: Mapping[str, Role], by_id: Mapping[str, Key], what: str) -> None:
@@ -157,71 +161,6 @@ def _check_roles(roles: Mapping[str, Role], by_id: Mapping[str, Key], what: str)
             raise InputError(
                 f"{what}: {name} cannot need {role.threshold} of {len(role.keyids)} keys", key=name
             )
-
-
-def root_of(path: str) -> str:
-    """Return the release root in a target's path `releases/ROOT.json`."""
-    match = _TARGET_PATH.fullmatch(path)
-    if match is None:
-        raise InputError(f"{path!r} is not releases/ROOT.json", key="targets")
-    return match.group(1)
-
-
-@dataclass(frozen=True)
-class Custom:
-    """What the signed target of a release says beside its hash (docs/architecture.md, Mirror).
-
-    Args:
-        archive: compressed bytes of each part of the archive.
-        manifest: compressed bytes of the manifest.
-        unpacked: sum of the sizes of its files in bytes.
-    """
-
-    name: str
-    version: str
-    arch: str
-    channels: tuple[str, ...]
-    archive: tuple[int, ...]
-    manifest: int
-    unpacked: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form in the metadata."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "arch": self.arch,
-            "channels": list(self.channels),
-            "archive": list(self.archive),
-            "manifest": self.manifest,
-            "unpacked": self.unpacked,
-        }
-
-
-def custom_of(target: TargetFile, what: str = RELEASES) -> Custom:
-    """Read `custom` of a target strictly.
-
-    Raises:
-        InputError: a key is missing, unknown, or of another type.
-    """
-    value = target.custom
-    names = set(Custom.__dataclass_fields__)
-    if not isinstance(value, dict) or set(value) != names:
-        raise InputError(
-            f"{what}: custom of {target.path} needs exactly {', '.join(sorted(names))}", key="custom"
-        )
-    texts = all(isinstance(value[key], str) for key in ("name", "version", "arch"))
-    channels = isinstance(value["channels"], list) and all(
-        isinstance(item, str) for item in value["channels"]
-    )
-    sizes = (
-        isinstance(value["archive"], list)
-        and value["archive"]
-        and all(_is_size(item) for item in value["archive"])
-    )
-    if not (texts and channels and sizes and _is_size(value["manifest"]) and _is_size(value["unpacked"])):
-        raise InputError(f"{what}: custom of {target.path} has a value of the wrong kind", key="custom")
-    return Custom(**{**value, "channels": tuple(value["channels"]), "archive": tuple(value["archive"])})
 
 
 def _is_size(value: object) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tuf.api.metadata import DelegatedRole, Delegations, Key, Metadata, Role, Root, Targets
 
-from .. import files
+from .. import files, listing
 from ..errors import InputError
 from ..metadata import RELEASES
 from . import documents, keys
@@ -211,7 +211,7 @@ def _first_documents(foundation: Foundation) -> dict[str, tuple[Root | Targets, 
     return {
         "root": (root, foundation.root),
         "targets": (Targets(delegations=_delegation(foundation.releases)), targets),
-        RELEASES: (Targets(unrecognized_fields={documents.FLOOR: {}}), foundation.releases),
+        RELEASES: (Targets(unrecognized_fields={listing.SECURITY_FLOOR: {}}), foundation.releases),
     }
 
 

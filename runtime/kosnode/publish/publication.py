@@ -22,7 +22,7 @@ from typing import Any
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
-from .. import files
+from .. import files, listing
 from ..errors import DamagedError, InputError, RefusedError, TrustError
 from ..metadata import ISSUED, RELEASES, ROLES, issue_time
 from ..transfer import archive_name
@@ -193,7 +193,7 @@ def _require_valid(chain: _Chain, now: datetime) -> None:
 
 def _require_files(repository: Repository, releases: Metadata[Targets]) -> None:
     for path, target in releases.signed.targets.items():
-        root, custom = documents.root_of(path), documents.custom_of(target)
+        root, custom = listing.root_of(path), listing.custom_of(target)
         for name, size in release_files(root, target.length, custom.manifest, custom.archive).items():
             found = repository.find(name)
             if found is None:
@@ -279,7 +279,7 @@ def _next_timestamp(
 
 
 def _meta_file(version: int, data: bytes) -> MetaFile:
-    return MetaFile.from_data(version, data, [documents.HASH])
+    return MetaFile.from_data(version, data, [listing.HASH])
 
 
 def _write(repository: Repository, role: str, document: Metadata[Any]) -> None:
@@ -307,7 +307,7 @@ def _root_in(folder: str, name: str) -> str | None:
 
 
 def _roots(releases: Metadata[Targets]) -> set[str]:
-    return {documents.root_of(path) for path in releases.signed.targets}
+    return {listing.root_of(path) for path in releases.signed.targets}
 
 
 def _versions(published: Published) -> dict[str, int]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tuf.api.metadata import Key, Metadata, Root, Targets
 
-from .. import files
+from .. import files, listing
 from ..errors import InputError, RefusedError, TrustError
 from ..metadata import RELEASES
 from . import documents, keys
@@ -200,10 +200,8 @@ def describe(document: Metadata[Any], role: str) -> dict[str, Any]:
     elif role == "targets":
         value["roles"] = {RELEASES: _who(signed, RELEASES)}
     else:
-        value["floor"] = signed.unrecognized_fields[documents.FLOOR]
-        value["releases"] = {
-            documents.root_of(path): _release(signed, path) for path in sorted(signed.targets)
-        }
+        value["floor"] = signed.unrecognized_fields[listing.SECURITY_FLOOR]
+        value["releases"] = {listing.root_of(path): _release(signed, path) for path in sorted(signed.targets)}
     return value
 
 
@@ -218,9 +216,9 @@ def _who(signed: Root | Targets, role: str) -> dict[str, Any]:
 def _release(signed: Targets, path: str) -> dict[str, Any]:
     target = signed.targets[path]
     return {
-        **documents.custom_of(target).to_dict(),
+        **listing.custom_of(target).to_dict(),
         "length": target.length,
-        documents.HASH: target.hashes[documents.HASH],
+        listing.HASH: target.hashes[listing.HASH],
     }
 
 
