@@ -46,14 +46,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong: the next `times` operations that match fail with a message, or kill their provider."""
+    """What goes wrong with the next `times` operations that match.
+
+    They fail with a message, or kill what `kills` names: the `provider`, or the `engine` with it.
+    """
 
     operation: str
     type: str
     name: str
     message: str
     times: int
-    deadly: bool = False
+    kills: str = ""
 
     def matches(self, call: Call) -> bool:
         """Say whether a call meets this fault."""
@@ -120,11 +123,11 @@ class Cloud:
         name: str = "*",
         message: str = "the cloud said no",
         times: int = 1,
-        deadly: bool = False,
+        kills: str = "",
     ) -> None:
-        """Order a fault: the next `times` matching operations fail, or kill their provider."""
+        """Order a fault for the next `times` matching operations; see Fault."""
         with self._locked():
-            self._write_faults([*self._read_faults(), Fault(operation, kind, name, message, times, deadly)])
+            self._write_faults([*self._read_faults(), Fault(operation, kind, name, message, times, kills)])
 
     def meet(self, call: Call) -> Fault | None:
         """Write a call down and return the fault that it meets, which is used up by one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -171,8 +172,10 @@ class Fake:
 
     def _meet(self, call: Call) -> None:
         fault = self._cloud.meet(call)
-        if fault is not None and fault.deadly:
-            os._exit(9)
+        if fault is not None and fault.kills:
+            if fault.kills == "engine":
+                os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
         if fault is not None:
             raise RefusedError(fault.message)
 

@@ -117,6 +117,10 @@ class Stack:
         """Take the protection of all resources away, as a person does who means to delete them."""
         self._command("state", "unprotect", "--all", "--yes")
 
+    def cancel(self) -> None:
+        """Take the lock of an update that is gone, as a person does."""
+        self.automation.cancel()
+
     def state(self) -> list[dict[str, Any]]:
         """Return the resources of the exported state, secrets as they are stored."""
         deployment = self.automation.export_stack().deployment or {}
@@ -163,14 +167,16 @@ class Engine:
 
     def environment(self) -> dict[str, str]:
         """Return all variables of the engine, its providers and the programs."""
-        programs = self.folder / "bin"
+        command, programs = Path(shutil.which(self.command.command) or ""), self.folder / "bin"
         if not programs.exists():
             _write_programs(programs)
         (self.folder / "state").mkdir(exist_ok=True)
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(REACH)},
             "HOME": str(self.folder),
-            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join(
+                [str(programs), str(Path(self.command.command).parent), os.environ["PATH"]]
+            ),
             "PYTHONPATH": str(ROOT / "tests"),
             "PULUMI_HOME": str(self.folder / "home"),
             "PULUMI_BACKEND_URL": f"file://{self.folder / 'state'}",

@@ -10,7 +10,7 @@ import pytest
 from infra.conftest import ROOT
 from infra.engine import aws
 from infra.engine.harness import Engine, Stack
-from kos_infra import contract
+from kos_infra import contract, drift
 
 PROGRAM = ROOT / "pulumi/aws_fleet"
 SETTINGS = "kos-aws-fleet:settings"
@@ -98,14 +98,25 @@ def test_an_update_that_the_cloud_stops_halfway_is_taken_up_by_the_same_command(
     assert stack.up().changes() == {}
 
 
-def test_a_provider_that_is_killed_halfway_is_survived_by_the_same_command(
-    engine: Engine,
-) -> None:
+def test_a_provider_that_is_killed_halfway_is_survived_by_the_same_command(engine: Engine) -> None:
     stack = engine.stack(PROGRAM, "dev")
-    engine.cloud.fail("create", GROUP, "griot-b", deadly=True)
+    engine.cloud.fail("create", GROUP, "griot-b", kills="provider")
     assert stack.up().error != ""
-    resumed = stack.up(refresh=True)
-    assert resumed.error == ""
+    assert stack.up(refresh=True).error == ""
+    assert stack.up().changes() == {}
+
+
+def test_an_engine_that_is_killed_halfway_leaves_a_lock_and_no_doubt(engine: Engine) -> None:
+    stack = engine.stack(PROGRAM, "dev")
+    engine.cloud.fail("create", GROUP, "griot-b", kills="engine")
+    assert stack.up().error != ""
+    assert "the stack is currently locked" in stack.up().error
+    stack.cancel()
+    interrupted = drift.look(stack.automation)
+    assert interrupted.answer is drift.Answer.UNKNOWN
+    assert "pulumi refresh" in interrupted.reason
+    assert stack.refresh(clear_pending_creates=True).error == ""
+    assert stack.up().error == ""
     assert stack.up().changes() == {}
 
 
