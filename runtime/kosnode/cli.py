@@ -23,7 +23,13 @@ Verb = Callable[[verbs.Context, argparse.Namespace], Result]
 # What they do is written into the audit log.
 CHANGING = "stage activate confirm revert recover rollback scrub gc refusals lease".split()
 # Commands of other parts, each with the module whose `add_parser` adds it.
-_OTHERS = {"host": ".host", "backup": ".backup.cli", "ledger": ".ledger.cli", "restore": ".restore.cli"}
+_OTHERS = {
+    "host": ".host",
+    "backup": ".backup.cli",
+    "ledger": ".ledger.cli",
+    "restore": ".restore.cli",
+    "witness": ".backup.witness_cli",
+}
 _RELEASE = "a version of the node's channel, a root (12 digits of it or more), or `previous`"
 
 
@@ -64,6 +70,10 @@ def main(
 
 def run(context: verbs.Context, args: argparse.Namespace) -> Answer:
     """Run the verb that was parsed, and write it into the audit log where it changes something."""
+    if hasattr(args, "func"):
+        return command.answer(
+            args.verb, lambda: _adopted(args.func(args)), status=lambda: None, debug=bool(args.debug)
+        )
     work: Verb = args.run
     looks = work is verbs.show_status
     answered = command.answer(
@@ -251,10 +261,6 @@ def bash_completion(parser: argparse.ArgumentParser) -> str:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if hasattr(args, "func"):
-        verb, work = args.verb or "repo", args.func
-        answered = command.answer(verb, lambda: _adopted(work(args)), status=lambda: None, debug=args.debug)
-        return _print(answered, args.json)
     return _print(run(args.make_context(NodePaths(args.root)), args), bool(args.json))
 
 

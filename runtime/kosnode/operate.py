@@ -16,6 +16,7 @@ from . import cli, command, files, lease, verbs
 from .errors import InputError
 
 MAX_BYTES = 64 * 1024
+_MAX_ITEMS = 256
 
 Check = Callable[[str, Any], None]
 
@@ -43,6 +44,16 @@ def _flag(key: str, value: Any) -> None:
         raise InputError(f"{key}: must be true or false", key=key)
 
 
+def _list(one: Check) -> Check:
+    def check(key: str, value: Any) -> None:
+        if not isinstance(value, list) or not 1 <= len(value) <= _MAX_ITEMS:
+            raise InputError(f"{key}: must be a list of 1 to {_MAX_ITEMS}", key=key)
+        for item in value:
+            one(key, item)
+
+    return check
+
+
 _RELEASE = _pattern(
     r"previous|[0-9a-f]{12,64}|[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}(-[0-9A-Za-z.-]{1,48})?",
     "a version, a root of 12 to 64 hex digits, or previous",
@@ -52,6 +63,7 @@ _LEASE = _pattern(lease.ID.pattern, "1 to 64 letters, digits and . _ : -")
 _HOLDER = _pattern(lease.HOLDER.pattern, "1 to 128 letters, digits, blanks and . _ : @ / -")
 _TRIAL = _pattern(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}", "the id of a trial")
 _TOKEN = _pattern(r"[0-9a-f]{64}", "the 64 hex digits that activate answered")
+_NAME = _pattern(r"[a-z][a-z0-9-]{0,62}", "the name of a source")
 _WISH: Mapping[str, Check] = {"release": _RELEASE, "allow_downgrade": _flag, "accept_risk": _flag}
 _SECONDS = _number(1, 86_400)
 _SWITCH: Mapping[str, Check] = {**_WISH, "bake_s": _SECONDS, "deadline_s": _SECONDS, "lease": _LEASE}
@@ -74,6 +86,9 @@ ALLOWED: Mapping[str, Mapping[str, Check]] = {
     "refusals": {"clear": _ROOT},
     "lease": {"take": _LEASE, "release": _LEASE, "holder": _HOLDER, "ttl_s": _number(1, lease.MAX_TTL_S)},
     "evidence": {"id": _TRIAL},
+    "backup run": {"source": _list(_NAME), "dry_run": _flag},
+    "backup list": {"source": _NAME},
+    "backup check": {},
 }
 _REQUIRED = {"confirm": ("token",), "evidence": ("id",)}
 # What sudo lets through and a child could be moved by is not handed on.
@@ -103,7 +118,8 @@ def handle(context: verbs.Context, data: bytes) -> command.Answer:
     except InputError as error:
         refused = error
         return command.answer(verb, lambda: _refuse(refused), status=context.status)
-    args = cli.build_parser([verb]).parse_args([verb])
+    words = verb.split()
+    args = cli.build_parser(words).parse_args(["--root", str(context.paths.root), *words])
     for key, value in {**options, "needs_lease": True}.items():
         setattr(args, key, value)
     return cli.run(context, args)

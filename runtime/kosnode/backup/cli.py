@@ -10,13 +10,14 @@ from typing import Any
 from .. import boot
 from ..audit import Audit, caller
 from ..command import Result
-from ..errors import InputError, KosError
+from ..errors import DamagedError, InputError, KosError
 from ..paths import NodePaths
 from ..restore.restoring import Restoring
-from . import restic, signing
+from . import metrics, restic, signing, upkeep
 from .context import Context, progress
 from .opening import open_all
 from .run import Outcome, Run
+from .upkeep import Turn
 from .witness import Mounted
 
 _MAX_KEY_BYTES = 4096
@@ -29,9 +30,8 @@ def add_parser(subparsers: Any) -> None:
     Args:
         subparsers: what `ArgumentParser.add_subparsers` returned.
     """
-    parser = subparsers.add_parser(
-        "backup", help="Back up the sources of this node, and look after the backups."
-    )
+    said = "Back up the sources of this node, and look after the backups."
+    parser = subparsers.add_parser("backup", help=said, description=said)
     verbs = parser.add_subparsers(dest="backup_verb", metavar="VERB", required=True)
     _add(verbs, "init", init)
     running = _add(verbs, "run", run)
@@ -39,6 +39,13 @@ def add_parser(subparsers: Any) -> None:
         "--source", action="append", default=[], metavar="NAME", help="only this one; may repeat"
     )
     running.add_argument("--dry-run", action="store_true", help="look whether it can run, and write nothing")
+    checking = _add(verbs, "check", check)
+    checking.add_argument(
+        "--data", metavar="N/T", help="read the Nth of T parts of all data; else the next in turn"
+    )
+    forgetting = _add(verbs, "forget", forget)
+    forgetting.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
+    _add(verbs, "unlock", unlock)
     listing = _add(verbs, "list", list_runs)
     listing.add_argument("--source", metavar="NAME", help="only this one")
 
@@ -69,6 +76,7 @@ def run(context: Context, args: argparse.Namespace) -> Result:
             planned = {"run": None, "sources": [Outcome(one).as_json() for one in chosen]}
             return Result(planned, True, steps)
         outcomes = going.back_up(chosen)
+        metrics.write(context.config, context.places, context.runs)
     result = {"run": going.id, "sources": [one.as_json() for one in outcomes]}
     failed = [one for one in outcomes if one.errors]
     if failed:
@@ -96,6 +104,37 @@ def init(context: Context, args: argparse.Namespace) -> Result:
         opened = open_all(context.config, context.runs, seen.repositories(), given or None, context.restic)
     made = [f"open repository {one['name']}" for one in opened if one["made"]]
     return Result({"repositories": opened, "node_key": public}, bool(made), made)
+
+
+def check(context: Context, args: argparse.Namespace) -> Result:
+    """Check the repositories, and read a part of their data."""
+    turn = None if args.data is None else Turn.parse(args.data)
+    restic.check_version()
+    with context.alone("backup"):
+        rows, findings = upkeep.check(context, turn)
+    result: dict[str, object] = {"repositories": rows, "findings": [one.as_json() for one in findings]}
+    if findings:
+        raise DamagedError(f"{len(findings)} found: {findings[0].text}", detail=result)
+    return Result(result, text="\n".join(f"{one['name']} is whole; read part {one['read']}" for one in rows))
+
+
+def forget(context: Context, args: argparse.Namespace) -> Result:
+    """Remove snapshots that the retention does not keep."""
+    restic.check_version()
+    with context.alone("backup"):
+        answer = upkeep.forget(context, dry_run=args.dry_run)
+    done = [f"remove {one['source']} of {one['time']} from {one['repository']}" for one in answer["removed"]]
+    return Result(answer, bool(done), done)
+
+
+def unlock(context: Context, args: argparse.Namespace) -> Result:
+    """Take stale locks of the repositories away."""
+    restic.check_version()
+    with context.alone("backup"):
+        answer = upkeep.unlock(context)
+    done = [f"remove a lock of {one['host']}, process {one['pid']}" for one in answer["unlocked"]]
+    left = [f"left a lock of {one['host']}, process {one['pid']}" for one in answer["left"]]
+    return Result(answer, bool(done), done, "\n".join([*done, *left]))
 
 
 def _row(one: Outcome) -> str:

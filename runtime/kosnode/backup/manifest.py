@@ -39,6 +39,7 @@ class Entry:
         size: bytes, of a file.
         sha3: SHA3-256 of a file's content, hex.
         target: of a link, encoded.
+        rank: its class, where that is not the class of its source.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Entry:
     size: int = 0
     sha3: str = ""
     target: str = ""
+    rank: str = ""
 
     def as_json(self) -> dict[str, Any]:
         shown: dict[str, Any] = {
@@ -68,6 +70,8 @@ class Entry:
             shown.update(size=self.size, sha3=self.sha3)
         elif self.kind == "link":
             shown["target"] = self.target
+        if self.rank:
+            shown["class"] = self.rank
         return shown
 
     @classmethod
@@ -87,6 +91,7 @@ class Entry:
             int(one["size"]) if kind == "file" else 0,
             str(one["sha3"]) if kind == "file" else "",
             str(one["target"]) if kind == "link" else "",
+            str(one.get("class", "")),
         )
 
 

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +203,7 @@ class Run:
             with source.prepare(Places.staged_data(stage)) as prepared:
                 outcome.heads = prepared.heads
                 self._compare_heads(source, prepared)
-                self._ship(source.spec, prepared, stage, ids, outcome)
+                self._ship(source, prepared, stage, ids, outcome)
         finally:
             state.remove_tree(stage)
         self._witness_all(outcome)
@@ -230,10 +230,11 @@ class Run:
         return line.value if line is not None else self._runs.newest(source)
 
     def _ship(
-        self, spec: SourceSpec, prepared: Prepared, stage: Path, ids: Mapping[str, str], outcome: Outcome
+        self, source: Source, prepared: Prepared, stage: Path, ids: Mapping[str, str], outcome: Outcome
     ) -> None:
         """List and save until what was listed is what was saved."""
-        shipment = _Shipment(spec, prepared, stage, scan.Hashes(self._places.hashes(spec.name)))
+        spec = source.spec
+        shipment = _Shipment(source, prepared, stage, scan.Hashes(self._places.hashes(spec.name)))
         previous = self._last(spec.name)
         for _ in range(ATTEMPTS):
             shipment.list()
@@ -390,12 +391,13 @@ class Run:
 class _Shipment:
     """What one source ships: listed before restic reads it, and looked at again afterwards."""
 
-    def __init__(self, spec: SourceSpec, prepared: Prepared, stage: Path, hashes: scan.Hashes) -> None:
+    def __init__(self, source: Source, prepared: Prepared, stage: Path, hashes: scan.Hashes) -> None:
+        self._rank_of = source.rank_of
         self._prepared = prepared
         self._hashes = hashes
         self._stage = stage
         roots = [root.stored for root in prepared.roots]
-        self._patterns = patterns.anchored([*spec.exclude, *prepared.exclude, *_NEVER], roots)
+        self._patterns = patterns.anchored([*source.spec.exclude, *prepared.exclude, *_NEVER], roots)
         self._excluded = patterns.matcher(self._patterns)
         self._began_ns = scan.now_ns()
         self._walk = scan.Walk()
@@ -427,7 +429,11 @@ class _Shipment:
         self.unstable |= read.unstable
         self.lacks.update(read.unread)
         lacking = set(map(manifest.relative, self.lacks))
-        self.entries = tuple(entry for entry in read.entries if entry.path not in lacking)
+        self.entries = tuple(self._ranked(entry) for entry in read.entries if entry.path not in lacking)
+
+    def _ranked(self, entry: manifest.Entry) -> manifest.Entry:
+        rank = self._rank_of(Path(os.fsdecode(b"/" + manifest.decode(entry.path))))
+        return entry if rank is None else replace(entry, rank=rank)
 
     def unread(self, found: Sequence[tuple[str, str]]) -> None:
         """Take note of what restic could not read: it went away, or the snapshot lacks it."""

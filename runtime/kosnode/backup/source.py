@@ -144,6 +144,10 @@ class Source(ABC):
             KosError: no consistent state could be had; nothing of the source was changed.
         """
 
+    def rank_of(self, stored: Path) -> str | None:
+        """Return the class of a stored path where it has another one than its source, else None."""
+        return None
+
     def rebuild(self, restored: Restored) -> Restored:
         """Turn what was stored into what lives, for methods that store another form.
 

@@ -22,12 +22,13 @@ def places_in(listed: Manifest, folder_of: Callable[[Root], Path]) -> list[Root]
         folder_of: gives the staging folder of a root.
 
     Returns:
-        Roots with the stored path of the manifest as `live`, and the path that it will have as `stored`. Each
-        has a folder of its own, since two may have the same name.
+        Roots with the stored path of the manifest as `live`, and the path that it will have as `stored`.
+        Those of one directory lie together, and others apart, since they may have the same name.
     """
+    parents = list(dict.fromkeys(root.stored.parent for root in listed.roots))
     return [
-        Root(root.stored, folder_of(root) / str(number) / root.stored.name)
-        for number, root in enumerate(listed.roots)
+        Root(root.stored, folder_of(root) / str(parents.index(root.stored.parent)) / root.stored.name)
+        for root in listed.roots
     ]
 
 
@@ -84,21 +85,22 @@ def fetch(
     Raises:
         KosError: not all of it came back.
     """
+    together: dict[tuple[Path, Path], list[Root]] = {}
     for place in places:
-        inside = [path for path in only if place_of(path, [place]) is not None]
+        together.setdefault((place.live.parent, place.stored.parent), []).append(place)
+    for (parent, target), group in together.items():
+        inside = [path for path in only if place_of(path, group) is not None]
         if only and not inside:
             continue
-        target = place.stored.parent
         target.mkdir(mode=0o711, parents=True, exist_ok=True)
-        parent = place.live.parent
-        wanted = [Path(os.fsdecode(b"/" + manifest.decode(path))) for path in inside] or [place.live]
-        of_place = [entry for entry in entries if place_of(entry.path, [place]) is not None]
+        wanted = [Path(os.fsdecode(b"/" + manifest.decode(path))) for path in inside]
+        of_group = [entry for entry in entries if place_of(entry.path, group) is not None]
         restic.restore(
             snapshot,
             parent,
             target,
-            include=[path.relative_to(parent) for path in wanted],
-            total=(len(of_place), sum(entry.size for entry in of_place)),
+            include=[path.relative_to(parent) for path in wanted or [place.live for place in group]],
+            total=(len(of_group), sum(entry.size for entry in of_group)),
         )
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from unit.kosnode.cli.cli_node import CliNode
 
 from kosnode import cli, operate, verbs
+from kosnode.backup import cli as backup_cli
 from kosnode.command import Result
 from kosnode.errors import InputError
 from kosnode.paths import NodePaths
@@ -38,6 +39,12 @@ GOOD: dict[str, Any] = {
     "holder": "alice@controller",
     "ttl_s": 600,
     "id": "20261121T120000Z-1a2b3c4d",
+    "dry_run": True,
+}
+GOOD_FOR: dict[tuple[str, str], Any] = {
+    ("lease", "release"): "rollout-1",
+    ("backup run", "source"): ["files", "ledger"],
+    ("backup list", "source"): "files",
 }
 EVIL: list[Any] = [
     "../../etc/passwd",
@@ -78,6 +85,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     )
     for name in f"{functions} refusals show_doctor lease show_units show_evidence watch_trial".split():
         monkeypatch.setattr(verbs, name, note(name))
+    for name in ("run", "list_runs", "check"):
+        monkeypatch.setattr(backup_cli, name, note(name))
     return seen
 
 
@@ -91,8 +100,7 @@ def test_each_verb_on_the_list_runs_with_all_its_options(
     bed: CliNode, ran: list[tuple[str, dict[str, Any]]], verb: str
 ) -> None:
     options = {
-        key: "rollout-1" if (verb, key) == ("lease", "release") else GOOD[key]
-        for key in operate.ALLOWED[verb]
+        key: GOOD_FOR[verb, key] if (verb, key) in GOOD_FOR else GOOD[key] for key in operate.ALLOWED[verb]
     }
     answered = ask(bed, {"format": 1, "verb": verb, "options": options})
     assert answered["ok"], answered
@@ -125,7 +133,7 @@ def test_no_option_names_a_path_a_mirror_or_a_command(
 def test_each_option_has_a_type_and_a_pattern(value: object) -> None:
     for verb, options in operate.ALLOWED.items():
         for key in options:
-            if value is True and key in ("allow_downgrade", "accept_risk"):
+            if value is True and key in ("allow_downgrade", "accept_risk", "dry_run"):
                 continue
             request = {"format": 1, "verb": verb, "options": {key: value}}
             with pytest.raises(InputError) as caught:
@@ -229,6 +237,6 @@ def test_no_bytes_make_the_gate_fall_over(bed: CliNode, data: bytes) -> None:
 
 def test_the_parser_has_every_option_of_the_list() -> None:
     for verb, options in operate.ALLOWED.items():
-        args = vars(cli.build_parser([verb]).parse_args([verb]))
+        args = vars(cli.build_parser(verb.split()).parse_args(verb.split()))
         assert set(options) <= set(args), verb
         assert NodePaths(args["root"]) == NodePaths()

@@ -1,0 +1,54 @@
+"""The node itself: its configuration, the state of its units, its trust, journal and audit log.
+
+Releases are not in it, since mirrors have them, nor the passwords of repositories: a repository does not hold
+the key to itself. Each part is a root of its own, so that a restore leaves alone what lies between them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from .. import files, schema
+from ..errors import InputError
+from .source import Finding, Move, Prepared, Restored, Root, Source, SwapPlan
+
+_OF_ETC = ("backup.json", "conf.d", "keys", "node.json", "trust", "unit.d", "units.d")
+_OF_VAR = ("evidence", "host.json", "journal", "node-units", "refusals.json", "state", "trust")
+
+
+class Node(Source):
+    """The configuration and state of this node."""
+
+    def check(self) -> None:
+        if not self.places.node.node_json.is_file():
+            raise InputError(
+                f"{self.places.node.node_json}: is missing; this is no node", key=f"sources.{self.spec.name}"
+            )
+
+    @contextlib.contextmanager
+    def prepare(self, stage: Path) -> Iterator[Prepared]:
+        self.check()
+        paths = self.places.node
+        wanted = [
+            *(paths.etc / name for name in _OF_ETC),
+            *(paths.var / name for name in _OF_VAR),
+            paths.audit,
+        ]
+        yield Prepared([Root(path, path) for path in wanted if os.path.lexists(path)])
+
+    def verify(self, restored: Restored) -> list[Finding]:
+        for root in restored.roots:
+            if root.live == self.places.node.node_json:
+                try:
+                    schema.check(files.read_json(root.stored), "node", where=str(root.live))
+                except InputError as error:
+                    return [Finding("integrity", error.message, str(root.live))]
+        return []
+
+    def swap_plan(self, restored: Restored) -> SwapPlan:
+        # A log of what was done since then, and the lines that this node wrote, are worth more than old ones.
+        kept = [self.places.node.audit] if self.places.node.audit.exists() else []
+        return SwapPlan([Move(root.live, root.stored) for root in restored.roots if root.live not in kept])
