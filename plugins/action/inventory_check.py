@@ -68,11 +68,13 @@ class ActionModule(ActionBase):
         nodes = [host for wave in waves for host in wave.hosts]
         if args["mirrors"]:
             _mirrors(variables.get("hostvars") or {}, nodes)
-        rollout, record = self._rollout(args, nodes, variables)
+        rollout = args["lease"] or f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
+        begun = self._begun(args["record_dir"], rollout, nodes, variables)
         return {
             "changed": False,
             "rollout": rollout,
-            "record": record,
+            "record": str(begun.path) if begun else None,
+            "left": list(begun.left) if begun else [],
             "group": f"kos_rollout_{time.time_ns():020d}",
             "holder": f"{getpass.getuser()}@{socket.gethostname()}",
             "zones": zones,
@@ -80,26 +82,26 @@ class ActionModule(ActionBase):
             "nodes": nodes,
         }
 
-    def _rollout(
-        self, args: Mapping[str, t.Any], nodes: Sequence[str], variables: Mapping[str, t.Any]
-    ) -> tuple[str, str | None]:
-        """The id of the rollout's lease, and the file in which the controller notes it."""
-        new = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
-        if args["record_dir"] is None:
-            return args["lease"] or new, None
-        path = _lease_record.place(
-            Path(args["record_dir"]).absolute(), variables.get("ansible_inventory_sources") or []
-        )
+    def _begun(
+        self, folder: str | None, rollout: str, nodes: Sequence[str], variables: Mapping[str, t.Any]
+    ) -> _lease_record.Begun | None:
+        """Note the rollout in a folder of the controller."""
+        if folder is None:
+            return None
         try:
-            # Actions run in a process of their own, which ends with the task; the run is its parent.
-            rollout = _lease_record.begin(
-                path, args["lease"], new, nodes, os.getppid(), write=not self._task.check_mode
+            return _lease_record.begin(
+                Path(folder).absolute(),
+                variables.get("ansible_inventory_sources") or [],
+                rollout,
+                nodes,
+                # Actions run in a process of their own, which ends with the task; the run is its parent.
+                os.getppid(),
+                write=not self._task.check_mode,
             )
         except _lease_record.StillRunsError as error:
             raise AnsibleActionFail(str(error)) from None
         except OSError as error:
-            raise AnsibleActionFail(f"the lease of this rollout cannot be noted in {path}: {error}") from None
-        return rollout, str(path)
+            raise AnsibleActionFail(f"the rollout cannot be noted in {folder}: {error}") from None
 
 
 def _role_variables(roles: Sequence[str], hostvars: Mapping[str, t.Any], hosts: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "holder": {"type": "str"},
     "ttl": {"type": "int", "default": 3600},
     "takeover": {"type": "str"},
+    "left": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -31,24 +32,23 @@ class ActionModule(NodeAction):
         if not held.ok:
             return as_result(held)
         lease = _shown(held)
-        ours = lease.get("id") == args["id"]
+        ours, left = lease.get("id") == args["id"], lease.get("id") in args["left"]
         taking = args["state"] == "present"
-        if self._task.check_mode and taking and lease and not ours:
+        if self._task.check_mode and taking and lease and not ours and not left:
             return self._of_another(
                 {"failed": True, "kind": "refused", "msg": _held(lease), "lease": lease}, args, lease
             )
-        if self._task.check_mode or (not taking and not ours):
+        if self._task.check_mode or not (taking or ours or left):
             return {"changed": taking and not lease, "actions": [], "lease": lease or None}
-        if taking:
-            wish = {"take": args["id"], "holder": args["holder"], "ttl_s": args["ttl"]}
-        else:
-            wish = {"release": args["id"]}
-        answer = self.ask("lease", wish)
+        if left or not taking:
+            given_back = self.ask("lease", {"release": lease["id"]})
+            if not taking or not given_back.ok:
+                return {**as_result(given_back), "changed": given_back.ok, "lease": None}
+        answer = self.ask("lease", {"take": args["id"], "holder": args["holder"], "ttl_s": args["ttl"]})
         result = as_result(answer)
         if answer.ok:
-            result["changed"] = ours != taking
-            result["lease"] = _shown(answer) or None
-        elif answer.exit == _kosctl.REFUSED:
+            return {**result, "changed": not ours, "lease": _shown(answer) or None}
+        if answer.exit == _kosctl.REFUSED:
             return self._of_another(result, args, _shown(answer) or lease)
         return result
 

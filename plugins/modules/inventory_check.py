@@ -68,8 +68,8 @@ options:
   record_dir:
     description:
       - Folder on the controller in which it notes the lease of the rollout until M(kos.fleet.wave_gate) sees
-        that all nodes gave it back. A rollout that was broken off is taken up with the same RV(rollout).
-      - The task fails where the rollout that is noted still runs.
+        that all nodes gave it back. What a rollout of the same nodes left that was broken off is in RV(left).
+      - The task fails where another rollout of some of the nodes still runs. One of other nodes may.
     type: path
 """
 
@@ -84,13 +84,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rollout:
-  description: A name for a rollout, which no other has. It is that of a rollout that was broken off, if any.
+  description: A name for a rollout, which no other has.
   type: str
   returned: when O(nodes) is given
 record:
   description: The file in which the controller noted it.
   type: str
   returned: with O(record_dir)
+left:
+  description: Leases that rollouts of this controller left behind, for M(kos.fleet.lease).
+  type: list
+  elements: str
+  returned: when O(nodes) is given
 group:
   description: A name for the group of the rollout's nodes, which sorts after those of earlier rollouts.
   type: str

@@ -48,6 +48,12 @@ options:
     description: Name of the variable that sets O(id), for the message that tells how to take over a lease
       whose controller is gone.
     type: str
+  left:
+    description: Leases that rollouts of this controller left behind; one of them that holds the node is given
+      back first.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""

@@ -63,6 +63,21 @@ def test_a_link_that_is_cut_is_noticed_from_the_first_connection_on() -> None:
     assert node.connection.options["ssh_extra_args"] == KEEPALIVE
 
 
+def test_a_lease_that_a_rollout_of_ours_left_behind_is_given_back_first() -> None:
+    left = answer(result={"lease": {"id": "r0", "holder": "ada"}})
+    held = answer(result={"lease": {"id": "r1"}})
+    node = Node(lease=[left, answer(result={"lease": None}), held])
+    assert node.run(lease, {"id": "r1", "left": ["r0"]})["changed"]
+    assert [sorted(options) for _verb, options in node.asked] == [[], ["release"], ["take", "ttl_s"]]
+    assert node.asked[1][1] == {"release": "r0"}
+
+    # Also at the end, where it could not be done at the beginning.
+    node = Node(lease=[left, answer(result={"lease": None})])
+    assert node.run(lease, {"id": "r1", "left": ["r0"], "state": "absent"})["changed"]
+    assert node.asked[-1][1] == {"release": "r0"}
+    assert "failed" not in Node(lease=left).run(lease, {"id": "r1", "left": ["r0"]}, check=True)
+
+
 def test_check_mode_takes_no_lease() -> None:
     node = Node(lease=answer(result={"lease": None}))
     node.run(lease, {"id": "r1"}, check=True)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.kos.fleet.plugins.plugin_utils import _lease_record
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 NODES = {"n1": "a", "n2": "a", "n3": "b", "n4": "b"}
 
@@ -221,6 +223,19 @@ def test_the_same_command_takes_up_a_rollout_that_left_a_lease_behind(fleet: Fle
     assert fleet.releases == ["1.1.0"] * 4
     assert [fleet.now(node, "lease") for node in NODES] == [None] * 4
     assert not list((fleet.folder / "build").glob("rollout-*"))
+
+
+def test_a_rollout_of_other_nodes_may_run_at_the_same_time(fleet: Fleet) -> None:
+    """M09: two collide only where they share a node."""
+    sources = [str(fleet.folder / "hosts.json")]
+    _lease_record.begin(fleet.folder / "build", sources, "other", ["n1", "n2"], os.getpid(), write=True)
+    done = fleet.patch(release="1.1.0", zone="b")
+    assert done.returncode == 0, done.stdout
+    assert fleet.releases == ["1.0.0", "1.0.0", "1.1.0", "1.1.0"]
+
+    done = fleet.patch(release="1.1.0")
+    assert done.returncode != 0
+    assert "a rollout of this controller still runs on n1, n2" in " ".join(done.stdout.split())
 
 
 def test_check_mode_is_red_where_another_holds_a_node(fleet: Fleet) -> None:
