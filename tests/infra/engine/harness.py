@@ -174,9 +174,7 @@ class Engine:
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(REACH)},
             "HOME": str(self.folder),
-            "PATH": os.pathsep.join(
-                [str(programs), str(Path(self.command.command).parent), os.environ["PATH"]]
-            ),
+            "PATH": os.pathsep.join([str(programs), str(command.parent), os.environ["PATH"]]),
             "PYTHONPATH": str(ROOT / "tests"),
             "PULUMI_HOME": str(self.folder / "home"),
             "PULUMI_BACKEND_URL": f"file://{self.folder / 'state'}",
@@ -199,10 +197,15 @@ class Engine:
         shutil.copytree(self.folder, folder)
         return replace(self, folder=folder)
 
-    def stack(self, program: Path, name: str = "test") -> Stack:
+    def stack(self, program: Path, name: str, also: Callable[[], None] | None = None) -> Stack:
         """Make a stack of the program in a folder, or select it when it is there.
 
         The folder's Pulumi.yaml counts, and so do its files of stacks; the engine works on copies of them.
+
+        Args:
+            program: A folder with a `__main__.py`.
+            name: The stack's; it is configured as its file in the folder says.
+            also: Registers what the program would not.
         """
         work = self.folder / "work" / program.name
         if not work.exists():
@@ -215,16 +218,18 @@ class Engine:
         stack = automation.create_or_select_stack(
             stack_name=name,
             project_name=project.project_settings().name,
-            program=lambda: run(program),
+            program=lambda: run(program, also),
             opts=automation.LocalWorkspaceOptions(work_dir=str(work), pulumi_command=self.command),
         )
         return Stack(stack, self.cloud)
 
 
-def run(program: Path) -> None:
+def run(program: Path, also: Callable[[], None] | None = None) -> None:
     """Run a program's `__main__.py` as the language host does: in its folder, which is first on the path."""
     with _inside(program):
         runpy.run_path(str(program / "__main__.py"), run_name="__main__")
+        if also is not None:
+            also()
 
 
 def find_command() -> automation.PulumiCommand | None:
@@ -252,3 +257,7 @@ def _write_programs(folder: Path) -> None:
         program = folder / f"pulumi-resource-{package}"
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m infra.engine.provider {package} "$@"\n')
         program.chmod(0o755)
+    # What Pulumi's own command of this name does: it comes with the language host, which may not be here.
+    analyzer = folder / "pulumi-analyzer-policy-python"
+    analyzer.write_text(f'#!/bin/sh\nexec "{sys.executable}" -u . "$@"\n')
+    analyzer.chmod(0o755)
