@@ -1,0 +1,385 @@
+"""PostgreSQL clusters: a local repository of pgBackRest with WAL, which restic ships; back to any time.
+
+Each run marks a point in the WAL by name and waits until it is archived. A restore has to reach that point,
+or a commit later than the time that was asked for: where WAL is missing, PostgreSQL would otherwise take
+what it has for all there is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shlex
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from .. import boot, disk, files
+from ..errors import DamagedError, DiskError, InputError, KosError, NotFoundError, RefusedError
+from . import pg_check, pg_server, pgbackrest
+from .account import Account
+from .config import SourceSpec
+from .pg_server import Cluster, Connection
+from .pgbackrest import Contents, Repository
+from .places import Places
+from .source import Finding, Move, Prepared, Restored, Root, Source, SwapPlan
+
+FULL_AFTER = timedelta(days=7)
+DIFF_AFTER = timedelta(days=1)
+SETTINGS = "kos-backup.conf"
+_DEFAULT_OWNER = "postgres"
+# How long a run waits for the archiver while it gets nothing done.
+_ARCHIVE_S = 60.0
+_POLL_S = 0.1
+_SERVER_KEYS = ("archive_mode", "archive_command", "wal_segment_size")
+_GENERATED = """
+SELECT DISTINCT name FROM pg_file_settings
+WHERE sourcefile LIKE '%/postgresql.auto.conf' AND (name LIKE 'recovery_target%' OR name = 'restore_command')
+"""
+
+
+@dataclass(frozen=True)
+class Configured:
+    """What `configure` did.
+
+    Attributes:
+        changed: files that are other than before.
+        restart: whether the cluster archives only after a restart.
+    """
+
+    changed: list[Path]
+    restart: bool
+
+
+class Postgres(Source):
+    """One cluster.
+
+    Args:
+        spec: its row; `cluster` is `VERSION/NAME` as Debian has it.
+        places: of the node.
+        clock: tells when a backup is due.
+    """
+
+    def __init__(self, spec: SourceSpec, places: Places, clock: boot.Clock | None = None) -> None:
+        super().__init__(spec, places)
+        assert spec.cluster is not None, "the table of sources asks for a cluster"
+        self.cluster = spec.cluster
+        self.version, _, name = spec.cluster.partition("/")
+        self._service = spec.service or f"postgresql@{self.version}-{name}.service"
+        self._clock = clock or boot.SystemClock()
+        self._key = f"sources.{spec.name}.cluster"
+        self.folder = places.var / "postgres" / spec.name
+
+    def check(self) -> None:
+        cluster = self._running()
+        for program in ("pgbackrest", "psql", "setpriv"):
+            if shutil.which(program) is None:
+                raise NotFoundError(f"{program} is not installed", key=self._key)
+        server = _connection(cluster)
+        ((standby, tablespaces),) = server.ask(
+            "SELECT pg_is_in_recovery(), (SELECT count(*) FROM pg_tablespace WHERE oid >= 16384)"
+        )
+        if standby == "t":
+            raise InputError(f"{self.cluster} is a standby; back up its primary", key=self._key)
+        if tablespaces != "0":
+            raise InputError(
+                f"{self.cluster} has tablespaces outside its data directory, which are not backed up",
+                key=self._key,
+            )
+        self._check_archiving(_settings(server))
+
+    def configure(self) -> Configured:
+        """Let the cluster archive its WAL into the repository; a second call changes nothing."""
+        cluster = pg_server.find(self.cluster, self._key)
+        repository = self._repository(cluster.account)
+        changed = [path for path, text in self._files(cluster, repository).items() if _write(path, text)]
+        if not cluster.running:
+            return Configured(changed, restart=True)
+        if repository.contents() is None:
+            repository.create()
+        server = _connection(cluster)
+        server.ask("SELECT pg_reload_conf()")
+        return Configured(changed, restart=_settings(server)["archive_mode"] == "off")
+
+    def unconfigure(self) -> list[Path]:
+        """Let the cluster no longer archive; the repository stays. Returns the files that went."""
+        cluster = pg_server.find(self.cluster, self._key)
+        path = cluster.settings / "conf.d" / SETTINGS
+        if not path.exists():
+            return []
+        path.unlink()
+        if cluster.running:
+            _connection(cluster).ask("SELECT pg_reload_conf()")
+        return [path]
+
+    @contextlib.contextmanager
+    def prepare(self, stage: Path) -> Iterator[Prepared]:
+        cluster = self._running()
+        server = _connection(cluster)
+        settings = _settings(server)
+        self._check_archiving(settings)
+        segment_bytes = int(settings["wal_segment_size"])
+        repository = self._repository(cluster.account)
+        contents = self._contents(repository, server)
+        kind = self._due(repository, contents, segment_bytes)
+        if kind is not None:
+            contents = self._back_up(repository, server, kind)
+        point = _mark(server)
+        segments = _wait_until_archived(repository, server, point["wal"])
+        heads = {"system": contents.system, "segment_bytes": segment_bytes, **point}
+        usable = pgbackrest.usable(contents, segments, segment_bytes)
+        if not usable:
+            raise DamagedError(f"WAL segment {pgbackrest.gaps(segments, segment_bytes)[-1]} was not archived")
+        if usable[0].earliest <= boot.moment(point["time"]):
+            heads["from"] = boot.text(usable[0].earliest)
+        exclude, unstable = repository.still(segments[-1], segment_bytes)
+        yield Prepared([Root(cluster.data, repository.path)], heads, unstable, exclude)
+
+    def rebuild(self, restored: Restored) -> Restored:
+        (root,) = restored.roots
+        heads = restored.heads
+        account = Account.named(self.spec.owner or _DEFAULT_OWNER, f"sources.{self.spec.name}.owner")
+        if restored.until is not None:
+            _check_time(restored.until, heads)
+        data = root.stored.with_name(f"{root.stored.name}.data")
+        self._clear(data, account)
+        _let_through([restored.scratch.parent, restored.scratch, root.stored.parent], account)
+        folder = restored.scratch / "pgbackrest"
+        _make(folder, account)
+        repository = Repository(folder, root.stored, self.spec.name, account)
+        _write(repository.config, repository.rendered(data, pg_server.PORT, str(folder)))
+        self._check_repository(repository, heads)
+        repository.restore(data, _target(restored.until, heads))
+        try:
+            with pg_server.private(self.version, data, account, self.places.node.run) as server:
+                # What led here is of no use to the cluster that lives on.
+                server.ask(*(f"ALTER SYSTEM RESET {name}" for (name,) in server.ask(_GENERATED)))
+        except pg_server.ServerError as error:
+            raise DamagedError(f"the restored cluster answers nothing: {error.message}") from None
+        return replace(restored, roots=[Root(root.live, data)])
+
+    def verify(self, restored: Restored) -> list[Finding]:
+        (root,) = restored.roots
+        account = Account.of(root.stored.stat().st_uid)
+        return pg_check.check(
+            self.version, root.stored, account, self.spec, run=self.places.node.run, scratch=restored.scratch
+        )
+
+    def swap_plan(self, restored: Restored) -> SwapPlan:
+        return SwapPlan([Move(root.live, root.stored) for root in restored.roots], [self._service])
+
+    def went_back(self, before: Mapping[str, Any], prepared: Prepared) -> str | None:
+        now = prepared.heads
+        if before["system"] != now["system"]:
+            return f"it is another cluster: {now['system']}, and was {before['system']}"
+        if (now["timeline"], _lsn(now)) < (before["timeline"], _lsn(before)):
+            return (
+                f"its WAL stands at {now['lsn']} of timeline {now['timeline']}, and stood at {before['lsn']} "
+                f"of timeline {before['timeline']}"
+            )
+        return None
+
+    def _running(self) -> Cluster:
+        cluster = pg_server.find(self.cluster, self._key)
+        if not cluster.running:
+            raise NotFoundError(f"{self.cluster} does not run, so it cannot be backed up", key=self._key)
+        return cluster
+
+    def _repository(self, account: Account) -> Repository:
+        _make(self.folder, account)
+        _make(self.folder / "repository", account)
+        _let_through([self.places.var, self.folder.parent], account)
+        return Repository(self.folder, self.folder / "repository", self.spec.name, account)
+
+    def _files(self, cluster: Cluster, repository: Repository) -> dict[Path, str]:
+        config = repository.rendered(cluster.data, cluster.port, cluster.socket)
+        command = _quoted(self._archive_command(repository))
+        return {
+            repository.config: config,
+            cluster.settings / "conf.d" / SETTINGS: "# Written by kosctl: WAL goes into the backups.\n"
+            f"archive_mode = on\narchive_command = {command}\narchive_timeout = {self.spec.interval_s}\n",
+        }
+
+    def _archive_command(self, repository: Repository) -> str:
+        words = repository.command("archive-push")
+        return f"{shlex.join(words).replace('%', '%%')} %p"
+
+    def _check_archiving(self, settings: Mapping[str, str]) -> None:
+        """Refuse a cluster whose WAL goes elsewhere, or nowhere."""
+        repository = Repository(self.folder, self.folder / "repository", self.spec.name, Account("", 0, 0))
+        wanted = self._archive_command(repository)
+        if settings["archive_command"] != wanted:
+            raise InputError(
+                f"archive_command of {self.cluster} is {settings['archive_command']!r}: "
+                "its WAL does not go into the backups; `kosctl backup init` sets it",
+                key=self._key,
+            )
+        if settings["archive_mode"] == "off":
+            raise InputError(f"{self.cluster} archives only after a restart", key=self._key)
+
+    def _contents(self, repository: Repository, server: Connection) -> Contents:
+        contents = repository.contents()
+        if contents is None:
+            repository.create()
+            contents = repository.contents()
+            assert contents is not None, "a stanza that was made is known"
+        ((system,),) = server.ask("SELECT system_identifier FROM pg_control_system()")
+        if contents.system != system:
+            raise RefusedError(
+                f"{repository.path} holds the cluster {contents.system}, and {self.cluster} is {system}",
+                key=self._key,
+            )
+        return contents
+
+    def _due(self, repository: Repository, contents: Contents, segment_bytes: int) -> str | None:
+        """Say which backup is due; none where the WAL since the last one is enough."""
+        now = self._clock.now()
+        usable = pgbackrest.usable(contents, repository.segments(), segment_bytes)
+        full = [one for one in usable if one.full]
+        if not full or now - full[-1].stop >= FULL_AFTER:
+            return "full"
+        return "diff" if now - usable[-1].stop >= DIFF_AFTER else None
+
+    def _back_up(self, repository: Repository, server: Connection, kind: str) -> Contents:
+        if kind == "full":
+            ((size,),) = server.ask("SELECT sum(pg_database_size(oid))::bigint FROM pg_database")
+            free = shutil.disk_usage(repository.path).free
+            if free < int(size):
+                raise DiskError(
+                    f"a full backup of {self.cluster} needs up to {size} bytes at {repository.path}, "
+                    f"and {free} are free"
+                )
+        repository.back_up(kind)
+        contents = repository.contents()
+        assert contents is not None, "it was just written"
+        if contents.backups[-1].page_errors:
+            raise DamagedError(
+                f"pages of {self.cluster} have wrong checksums; pgbackrest and the log name them"
+            )
+        if problems := repository.verify(contents):
+            raise DamagedError(f"the repository of {self.cluster} is damaged: {problems[0]}")
+        return contents
+
+    def _clear(self, data: Path, account: Account) -> None:
+        """Remove what an earlier attempt left, after its server."""
+        pid = data / "postmaster.pid"
+        if pid.exists():
+            stop = [
+                str(pg_server.program(self.version, "pg_ctl")),
+                "stop",
+                "-m",
+                "immediate",
+                "-D",
+                str(data),
+            ]
+            account.run(stop, timeout_s=120)
+        disk.remove(data)
+        _make(data, account)
+
+    def _check_repository(self, repository: Repository, heads: Mapping[str, Any]) -> None:
+        contents = repository.contents()
+        if contents is None or contents.system != heads["system"]:
+            found = "nothing" if contents is None else f"the cluster {contents.system}"
+            raise DamagedError(f"the repository holds {found}, and the manifest names {heads['system']}")
+        segments = repository.segments()
+        missing = pgbackrest.gaps(segments, heads["segment_bytes"])
+        if heads["wal"] not in segments:
+            missing.append(heads["wal"])
+        problems = [f"WAL segment {segment} is missing" for segment in missing]
+        problems += repository.verify(contents)
+        if problems:
+            raise DamagedError(f"the repository of {self.cluster} is damaged: {'; '.join(problems[:5])}")
+
+
+def _connection(cluster: Cluster) -> Connection:
+    return Connection(cluster.account, cluster.socket, cluster.port)
+
+
+def _settings(server: Connection) -> dict[str, str]:
+    names = ", ".join(f"'{name}'" for name in _SERVER_KEYS)
+    rows = server.ask(f"SELECT name, setting FROM pg_settings WHERE name IN ({names})")
+    return {row[0]: row[1] for row in rows}
+
+
+def _mark(server: Connection) -> dict[str, Any]:
+    """Name a point in the WAL, and have its segment archived; return it as heads."""
+    # The transaction after the time is the commit that a restore to that time stops at.
+    name = f"kos-{secrets.token_hex(8)}"
+    ((epoch,), _, (lsn,), (wal,)) = server.ask(
+        "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint",
+        "SELECT txid_current()",
+        f"SELECT pg_create_restore_point('{name}')",
+        "SELECT pg_walfile_name(pg_switch_wal())",
+    )
+    now = boot.text(datetime.fromtimestamp(int(epoch), timezone.utc))
+    return {"point": name, "lsn": lsn, "wal": wal, "timeline": int(wal[:8], 16), "time": now}
+
+
+def _wait_until_archived(repository: Repository, server: Connection, wal: str) -> list[str]:
+    """Return the segments in the repository, of which `wal` is one; waits while there are more and more."""
+    count = 0
+    end = time.monotonic() + _ARCHIVE_S
+    while wal not in (segments := repository.segments()):
+        if len(segments) > count:
+            count, end = len(segments), time.monotonic() + _ARCHIVE_S
+        if time.monotonic() > end:
+            ((failed, last),) = server.ask(
+                "SELECT failed_count, coalesce(last_failed_wal, '') FROM pg_stat_archiver"
+            )
+            raise KosError(
+                f"WAL segment {wal} was not archived within {_ARCHIVE_S:g} s; "
+                f"{failed} attempts failed, the last of {last or 'none'}; PostgreSQL's log says why"
+            )
+        time.sleep(_POLL_S)
+    return segments
+
+
+def _check_time(until: datetime, heads: Mapping[str, Any]) -> None:
+    first = heads.get("from")
+    if first is None or not boot.moment(first) <= until <= boot.moment(heads["time"]):
+        between = f"between {first} and {heads['time']}" if first else f"{heads['time']}, the only point"
+        raise NotFoundError(f"{boot.text(until)} cannot be had; this snapshot has {between}", key="time")
+
+
+def _target(until: datetime | None, heads: Mapping[str, Any]) -> Sequence[str]:
+    if until is None:
+        return ["--type=name", f"--target={heads['point']}"]
+    return ["--type=time", f"--target={until.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S+00}"]
+
+
+def _lsn(heads: Mapping[str, Any]) -> int:
+    high, _, low = str(heads["lsn"]).partition("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+def _quoted(value: str) -> str:
+    """Return a value as a PostgreSQL configuration file wants it."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _write(path: Path, text: str) -> bool:
+    """Write a file that the cluster's account reads, unless it says that already."""
+    if path.exists() and path.read_text("utf-8") == text:
+        return False
+    files.write_durable(path, text.encode())
+    return True
+
+
+def _make(folder: Path, account: Account) -> None:
+    """Make a folder of the account alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chown(folder, account.uid, account.gid)
+
+
+def _let_through(folders: Sequence[Path], account: Account) -> None:
+    """Let the account reach what lies in folders of ours; it cannot list them."""
+    for folder in folders:
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o011)
+        if account.run(["test", "-x", str(folder)], timeout_s=60).returncode != 0:
+            raise InputError(f"account {account.name} cannot reach {folder}: a folder above it shuts it out")
