@@ -15,6 +15,7 @@ packages=(
     strace faketime busybox dash shellcheck zstd           # faults, wrong clocks, the shells that scripts must run in
     chromium fonts-dejavu-core                             # the browser that looks at the status page
     ruby                                                   # the stand-in for the gem kairos-chain, a peer of the benchmarks
+    postgresql pgbackrest                                  # what backups are made of; the tests make clusters
     git make ca-certificates
 )
 bench_packages=(casync ostree)
@@ -83,6 +84,11 @@ install_packages() {
     say "installing the Debian packages: ${missing[*]}"
     if ! "${root[@]}" apt-get update --quiet=2 9>&-; then
         say "the package lists could not all be renewed; going on with those that are there"
+    fi
+    if [[ " ${missing[*]} " == *" postgresql "* ]]; then
+        # Debian's package would make a cluster and start it at each boot.
+        "${root[@]}" sh -c 'mkdir -p /etc/postgresql-common/createcluster.d &&
+            echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/kos-fleet.conf'
     fi
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a apt-get install --yes --quiet=2 \
         --no-install-recommends --option DPkg::Lock::Timeout=900 --option Dpkg::Use-Pty=0 "${missing[@]}" \
