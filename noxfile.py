@@ -41,8 +41,9 @@ def ruff(session: nox.Session) -> None:
 
 @nox.session(tags=["lint"])
 def mypy(session: nox.Session) -> None:
-    """Python: types, strictly in the engine, the runtime and the tools."""
-    session.run("mypy", "runtime", "tests/bed", "tools", "noxfile.py")
+    """Python: types, strictly in the engine, the runtime, the tools and what tests stand on."""
+    tests = [f"tests/{name}" for name in ("bed", "bench", "verify", "world")]
+    session.run("mypy", "runtime", *tests, "tools", "noxfile.py")
     if python_files(COLLECTION / "plugins"):
         session.run("mypy", str(COLLECTION.relative_to(ROOT) / "plugins"))
 
