@@ -186,8 +186,8 @@ def parse(data: bytes) -> Manifest:
             entries=tuple(Entry.parse(one) for one in value["entries"]),
             heads=dict(value["heads"]),
             release=value["release"],
-            unstable=tuple(map(str, value["unstable"])),
-            lacks=tuple(map(str, value["lacks"])),
+            unstable=_texts(value["unstable"]),
+            lacks=_texts(value["lacks"]),
             previous=value["previous"],
         )
         fits = read.tree == value["tree"]
@@ -232,6 +232,12 @@ def _leaves(entries: Iterable[Entry]) -> Iterable[tuple[str, bytes]]:
             yield entry.path, merkle.file_hash(f"{entry.mode:04o}", entry.size, content)
         elif entry.kind == "link":
             yield entry.path, merkle.link_hash(entry.target)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ValueError("a list of paths is none")
+    return tuple(value)
 
 
 def _root(one: Mapping[str, Any]) -> Root:
