@@ -2,6 +2,7 @@
 
 A lane that fails does not keep the next one from running. What a lane prints is shown as it comes and kept in
 build/lanes/LANE.log, from which its tests (pytest's closing line) or checks (nox's sessions) are counted.
+What was skipped is named last, with the reason.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ _PYTEST_CLOSING = re.compile(r"^=* ?((?:\d+ [a-z]+(?:, )?)+) in [\d.]+s")
 _PYTEST_COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 _NOX_SESSION = re.compile(r"^nox > \* \S+: (success|failed|skipped|aborted)")
 _NOX_ONLY_SESSION = re.compile(r"^nox > Session \S+ (?:was )?(successful|failed|skipped|aborted)")
+_SKIPPED = (
+    re.compile(r"^nox > Session (\S+) skipped: (.*?)\.?$"),
+    re.compile(r"^SKIPPED (\[\d+\] \S+): (.*)$"),
+)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _MEANING = {
     **{
@@ -42,6 +47,7 @@ class Outcome:
     exit_code: int
     seconds: float
     counts: dict[str, int]
+    skipped: tuple[str, ...]
 
 
 def main() -> int:
@@ -55,6 +61,9 @@ def main() -> int:
         print(f"{outcome.lane:<10} {verdict}  {outcome.seconds:7.1f} s  {in_words(outcome.counts)}")
     total = {count: sum(outcome.counts[count] for outcome in outcomes) for count in COUNTS}
     print(f"{in_words(total)} in {sum(outcome.seconds for outcome in outcomes):.1f} s")
+    for outcome in outcomes:
+        for what in outcome.skipped:
+            print(f"NOT TESTED  {outcome.lane}: {what}")
     return 0 if all(outcome.exit_code == 0 for outcome in outcomes) else 1
 
 
@@ -75,16 +84,17 @@ def run_lane(lane: str) -> Outcome:
             print(line, end="", flush=True)
             log.write(line)
     seconds = time.monotonic() - started
-    counts = count_results((LOGS / f"{lane}.log").read_text(encoding="utf-8"))
+    output = (LOGS / f"{lane}.log").read_text(encoding="utf-8")
+    counts = count_results(output)
     if make.returncode != 0 and not counts["failed"]:
         counts["failed"] = 1
-    return Outcome(lane, make.returncode, seconds, counts)
+    return Outcome(lane, make.returncode, seconds, counts, tuple(name_skipped(output)))
 
 
 def count_results(output: str) -> dict[str, int]:
     """Count the tests that pytest, or the sessions that nox, reported in a lane's output.
 
-    A session that ran pytest is counted by its tests and not once more as a session.
+    A session that ran pytest is counted by its tests and not once more as a session; one that was skipped is.
     """
     tests, sessions = dict.fromkeys(COUNTS, 0), dict.fromkeys(COUNTS, 0)
     single = dict.fromkeys(COUNTS, 0)
@@ -97,9 +107,17 @@ def count_results(output: str) -> dict[str, int]:
             sessions[_MEANING[session[1]]] += 1
         elif session := _NOX_ONLY_SESSION.match(line):
             single[_MEANING[session[1]]] += 1
+    found = sessions if any(sessions.values()) else single
     if any(tests.values()):
-        return tests
-    return sessions if any(sessions.values()) else single
+        return {**tests, "skipped": tests["skipped"] + found["skipped"]}
+    return found
+
+
+def name_skipped(output: str) -> list[str]:
+    """Return what pytest and nox say that they skipped, each with the reason, as often as it was said."""
+    lines = (_COLOUR.sub("", line) for line in output.splitlines())
+    matches = (match for line in lines for pattern in _SKIPPED if (match := pattern.match(line)))
+    return [f"{match[1]}: {match[2]}" for match in matches]
 
 
 def in_words(counts: dict[str, int]) -> str:
