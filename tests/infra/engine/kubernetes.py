@@ -59,7 +59,7 @@ def invoke(cloud: Cloud, settings: Mapping[str, Any], function: str, arguments: 
 
 def configure(cloud: Cloud, settings: Mapping[str, Any]) -> None:
     """Refuse a configuration that names no cluster: the real provider would take whichever is current."""
-    if not settings.get("kubeconfig"):
+    if not (settings.get("kubeconfig") or settings.get("context")):
         raise RefusedError("configured Kubernetes cluster is unreachable: no kubeconfig is given")
 
 
