@@ -222,9 +222,9 @@ class KubernetesCluster(pulumi.ComponentResource):
         )
         return [
             NodeGroup(
+                # No name of its own: with one, the old machines would have to go before others are made.
                 group.name,
                 cluster_name=self.cluster.name,
-                node_group_name=self._names.of(group.name),
                 node_role_arn=role.arn,
                 subnet_ids=[subnet.id for subnet in network.subnets.values()],
                 ami_type=IMAGES[group.arch],
