@@ -355,7 +355,7 @@ class Directory:
     """A folder with owner and mode; what is in it is not touched.
 
     Args:
-        ours: whether one that is there already gets this owner and mode as well.
+        ours: whether one that is there already, be it by a link, has to have this owner and mode as well.
     """
 
     path: Path
@@ -363,11 +363,13 @@ class Directory:
     ours: bool = True
 
     def plan(self, system: System) -> list[Change]:
+        if not self.ours and self.path.is_dir():
+            return []
         if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
             raise KosError(f"{self.path} is there and is not a folder")
         if not self.path.is_dir():
             return [Change(f"create folder {self.path} ({self.owned})")]
-        if self.ours and self.owned.differs(self.path, system):
+        if self.owned.differs(self.path, system):
             return [Change(f"folder {self.path}: {self.owned}")]
         return []
 
@@ -1000,8 +1002,9 @@ def _validate(
 
 def _check_authorities(spec: Spec, merged: config.Config | None, paths: NodePaths) -> None:
     """Refuse a configuration that names authorities which will not be on the node."""
+    concerned = spec.node is not None or spec.conf is not None or spec.mirror_ca is not None
     named = merged.authorities(paths) if merged is not None else None
-    if named is None:
+    if named is None or not concerned:
         return
     there: bool | bytes = named.is_file()
     if named == paths.mirror_ca and spec.mirror_ca is not None:

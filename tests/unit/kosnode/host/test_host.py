@@ -305,6 +305,10 @@ def test_the_authorities_of_https_mirrors_come_and_go_with_the_spec(
 
     apply({**named, "mirror_ca": f"# Größe\n{own}\n# and again\n{own}"}, paths, system, shell)
     assert own in paths.mirror_ca.read_text()
+    # What does not concern it goes on without it.
+    paths.mirror_ca.rename(tmp_path / "aside")
+    assert not apply({"format": 1, "units": {}}, paths, system, shell).changed
+    (tmp_path / "aside").rename(paths.mirror_ca)
     # A section that is absent is left alone; one that is empty takes the file away, unless it is needed.
     assert not apply(named, paths, system, shell).changed
     with pytest.raises(InputError, match="which is not there"):
@@ -443,7 +447,9 @@ def test_a_layer_that_somebody_else_put_there_stays_when_ours_go(
 def test_man_page_and_completion_come_with_the_engine_and_leave_folders_of_others_alone(
     spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
 ) -> None:
-    share = paths.root / "usr/local/share"
+    share = paths.root / "usr/local/elsewhere"
+    (paths.root / "usr/local/share").rename(share)
+    (paths.root / "usr/local/share").symlink_to("elsewhere")
     (share / "man/man8").mkdir()
     (share / "man/man8").chmod(0o775)
     apply(spec, paths, system, shell)
