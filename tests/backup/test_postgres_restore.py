@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backup.postgres_world import PostgresWorld, postgres_world
 from kosnode import boot
-from kosnode.backup.source import Prepared, Restored
+from kosnode.backup import pg_check
+from kosnode.backup.config import SourceSpec
+from kosnode.backup.pg_server import ServerError
+from kosnode.backup.source import Finding, Prepared, Restored
 from kosnode.errors import DamagedError, NotFoundError
 
 Damage = Callable[[Path], str]
@@ -233,6 +237,13 @@ def test_a_page_with_a_wrong_checksum_is_a_finding(history: History, copy: Resto
     assert any("checksum verification failed" in text for text in said)
 
 
+def asked(history: History, copy: Restored, **row: Any) -> list[Finding]:
+    """Return what a server on the data finds, as `rebuild` asks it."""
+    spec = SourceSpec("db", "critical", "postgres", **row)
+    with history.world.looking_at(copy) as server:
+        return pg_check.ask(server, copy.roots[0].stored, spec, copy.scratch)
+
+
 def test_an_index_that_lacks_a_row_is_a_finding(history: History, copy: Restored) -> None:
     """Its pages are whole, and their checksums right: only a look at what they say tells."""
     with history.world.looking_at(copy) as server:
@@ -242,26 +253,28 @@ def test_an_index_that_lacks_a_row_is_a_finding(history: History, copy: Restored
             "INSERT INTO record VALUES (1, 'a second one')",
             "UPDATE pg_index SET indisready = true WHERE indexrelid = 'record_pkey'::regclass",
         )
-    (finding,) = history.world.source.verify(copy)
+    (finding,) = asked(history, copy)
     assert finding.code == "integrity"
     assert "database postgres: record_pkey: heap tuple" in finding.text
 
 
 def test_a_check_leaves_nothing_in_the_data(history: History, copy: Restored) -> None:
-    assert history.world.source.verify(copy) == []
+    assert asked(history, copy) == []
     with history.world.looking_at(copy) as server:
         assert server.ask("SELECT extname FROM pg_extension") == [["plpgsql"]]
         assert server.ask("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'kos%'") == [["0"]]
 
 
-@pytest.mark.parametrize("name", ["global/pg_filenode.map", "global/pg_control"])
-def test_data_that_lacks_a_file_without_which_nothing_goes_is_a_finding(
-    history: History, copy: Restored, name: str
-) -> None:
-    (copy.roots[0].stored / name).unlink()
-    findings = history.world.source.verify(copy)
-    assert [finding.code for finding in findings] == ["integrity"]
-    assert name in findings[0].text
+def test_data_without_its_control_file_is_a_finding(history: History, copy: Restored) -> None:
+    (copy.roots[0].stored / "global/pg_control").unlink()
+    (finding,) = history.world.source.verify(copy)
+    assert (finding.code, "global/pg_control" in finding.text) == ("integrity", True)
+
+
+def test_data_on_which_a_server_gives_no_answer_is_damaged(history: History, copy: Restored) -> None:
+    (copy.roots[0].stored / "global/pg_filenode.map").unlink()
+    with pytest.raises(ServerError, match="pg_filenode"):
+        asked(history, copy)
 
 
 @pytest.mark.parametrize(
@@ -274,12 +287,24 @@ def test_data_that_lacks_a_file_without_which_nothing_goes_is_a_finding(
 def test_the_verifier_asks_the_restored_data_and_cannot_change_it(
     history: History, copy: Restored, statement: str, said: str
 ) -> None:
-    words = ("psql", "--no-psqlrc", "--dbname=postgres", "--set=ON_ERROR_STOP=1", "--command", statement)
-    source = history.world.source_of(verifier=("sh", "-c", '"$@"', "sh", *words, "--set"))
-    (finding,) = source.verify(copy)
+    words = ("psql", "--no-psqlrc", "--dbname=postgres", "--set=ON_ERROR_STOP=1", "--command")
+    shell = ("sh", "-c", '"$@"', "sh", *words)
+    # The path of the data comes last; psql takes it for the name of a variable.
+    (finding,) = asked(history, copy, verifier=(*shell, statement, "--set"))
     assert finding.code == "verifier"
     assert said in finding.text
-    good = "SELECT 1 / (count(*) / 3000) FROM record"
-    source = history.world.source_of(verifier=("sh", "-c", '"$@"', "sh", *words[:-1], good, "--set"))
     shutil.rmtree(copy.scratch / "verifier")
-    assert source.verify(copy) == []
+    assert asked(history, copy, verifier=(*shell, "SELECT 1 / (count(*) / 3000) FROM record", "--set")) == []
+
+
+def test_a_verifier_that_says_no_makes_the_restore_fail(history: History) -> None:
+    world = history.world
+    world.source = world.source_of(verifier=("/bin/false",))
+    assert world.source.spec.verifier == ()
+    try:
+        with pytest.raises(DamagedError, match="is damaged: /bin/false ended with 1") as caught:
+            world.restored(history.prepared, world.shipped("verifier"))
+    finally:
+        world.source = world.source_of()
+    (finding,) = caught.value.detail["findings"]  # type: ignore[misc]  # a list, which `detail` does not say
+    assert finding["code"] == "verifier"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DamagedError, KosError
@@ -56,63 +55,57 @@ ROLLBACK;
 """
 
 
-def check(
-    version: str, data: Path, account: Account, spec: SourceSpec, *, run: Path, scratch: Path
-) -> list[Finding]:
-    """Return what is wrong with a restored cluster; of its data only the server's own records change.
+def ask(server: Connection, data: Path, spec: SourceSpec, scratch: Path) -> list[Finding]:
+    """Return what is wrong with a cluster that a server runs on.
 
     Args:
-        version: of PostgreSQL.
-        data: the data directory, of a server that was shut down.
-        account: that owns it.
-        spec: whose verifier is run, with `PGHOST` and `PGPORT` of a server on this data.
-        run: for the socket of that server.
+        server: on the restored data.
+        data: its data directory.
+        spec: whose verifier is run, with `PGHOST`, `PGPORT` and read-only transactions.
         scratch: where the verifier may write.
+
+    Raises:
+        ServerError: the server does not answer.
     """
-    findings: list[Finding] = []
-    read_only = [("default_transaction_read_only", "on")]
-    try:
-        findings += _checksums(version, data, account)
-        with pg_server.private(version, data, account, run, read_only) as server:
-            findings += _tables(server)
-            findings += _verifier(server, data, spec, scratch)
-    except (DamagedError, pg_server.ServerError) as error:
-        findings.append(Finding("integrity", error.message))
+    databases = server.ask("SELECT datname FROM pg_database WHERE datallowconn AND datname <> 'template0'")
+    findings = [
+        Finding("integrity", f"database {database}: {what}")
+        for (database,) in databases
+        for (what,) in server.ask(_AMCHECK, database=database)
+    ]
+    if spec.verifier:
+        findings += _verifier(server, data, spec, scratch)
     return findings
 
 
-def _checksums(version: str, data: Path, account: Account) -> Iterator[Finding]:
-    if pg_server.control(version, data, account)["Data page checksum version"] == "0":
-        return
-    done = account.run(
-        [str(pg_server.program(version, "pg_checksums")), "--check", str(data)], timeout_s=_LONG_S
-    )
-    if done.returncode != 0:
-        for line in done.stderr.strip().splitlines()[:_SHOWN]:
-            yield Finding("integrity", line.removeprefix("pg_checksums: "))
+def checksums(version: str, data: Path, account: Account) -> list[Finding]:
+    """Return the pages with wrong checksums of a cluster that was shut down; none where it has no checksums.
+
+    Raises:
+        DamagedError: it is no data directory, or was not shut down.
+    """
+    said = pg_server.control(version, data, account)
+    if said["Database cluster state"] != "shut down":
+        raise DamagedError(f"the restored cluster was not shut down: {said['Database cluster state']}")
+    if said["Data page checksum version"] == "0":
+        return []
+    command = [str(pg_server.program(version, "pg_checksums")), "--check", str(data)]
+    done = account.run(command, timeout_s=_LONG_S)
+    lines = done.stderr.strip().splitlines() if done.returncode != 0 else []
+    return [Finding("integrity", line.removeprefix("pg_checksums: ")) for line in lines[:_SHOWN]]
 
 
-def _tables(server: Connection) -> Iterator[Finding]:
-    databases = server.ask("SELECT datname FROM pg_database WHERE datallowconn AND datname <> 'template0'")
-    for (database,) in databases:
-        for (what,) in server.ask(_AMCHECK, database=database):
-            yield Finding("integrity", f"database {database}: {what}")
-
-
-def _verifier(server: Connection, data: Path, spec: SourceSpec, scratch: Path) -> Iterator[Finding]:
-    if not spec.verifier:
-        return
+def _verifier(server: Connection, data: Path, spec: SourceSpec, scratch: Path) -> list[Finding]:
     account = Account.named(spec.owner, "owner") if spec.owner else server.account
     work = scratch / "verifier"
     work.mkdir()
     os.chown(work, account.uid, account.gid)
+    environment = {**server.environment, "PGOPTIONS": "-c default_transaction_read_only=on"}
     try:
-        done = account.run(
-            [*spec.verifier, str(data)], timeout_s=_LONG_S, cwd=work, environment=server.environment
-        )
+        done = account.run([*spec.verifier, str(data)], timeout_s=_LONG_S, cwd=work, environment=environment)
     except KosError as error:
-        yield Finding("verifier", error.message)
-        return
-    if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-        yield Finding("verifier", f"{spec.verifier[0]} ended with {done.returncode}: {said[:200]}")
+        return [Finding("verifier", error.message)]
+    if done.returncode == 0:
+        return []
+    said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+    return [Finding("verifier", f"{spec.verifier[0]} ended with {done.returncode}: {said[:200]}")]

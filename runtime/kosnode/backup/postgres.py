@@ -67,7 +67,9 @@ class Postgres(Source):
     """
 
     def __init__(self, spec: SourceSpec, places: Places, clock: boot.Clock | None = None) -> None:
-        super().__init__(spec, places)
+        # The verifier needs a server that answers: `rebuild` runs it while there is one.
+        super().__init__(replace(spec, verifier=()), places)
+        self._asked = spec
         assert spec.cluster is not None, "the table of sources asks for a cluster"
         self.cluster = spec.cluster
         self.version, _, name = spec.cluster.partition("/")
@@ -160,16 +162,22 @@ class Postgres(Source):
             with pg_server.private(self.version, data, account, self.places.node.run) as server:
                 # What led here is of no use to the cluster that lives on.
                 server.ask(*(f"ALTER SYSTEM RESET {name}" for (name,) in server.ask(_GENERATED)))
+                findings = pg_check.ask(server, data, self._asked, restored.scratch)
         except pg_server.ServerError as error:
-            raise DamagedError(f"the restored cluster answers nothing: {error.message}") from None
+            raise DamagedError(f"the restored cluster gives no answer: {error.message}") from None
+        if findings:
+            raise DamagedError(
+                f"the restored cluster is damaged: {findings[0].text}",
+                detail={"findings": [finding.as_json() for finding in findings]},
+            )
         return replace(restored, roots=[Root(root.live, data)])
 
     def verify(self, restored: Restored) -> list[Finding]:
         (root,) = restored.roots
-        account = Account.of(root.stored.stat().st_uid)
-        return pg_check.check(
-            self.version, root.stored, account, self.spec, run=self.places.node.run, scratch=restored.scratch
-        )
+        try:
+            return pg_check.checksums(self.version, root.stored, Account.of(root.stored.stat().st_uid))
+        except DamagedError as error:
+            return [Finding("integrity", error.message, str(root.live))]
 
     def swap_plan(self, restored: Restored) -> SwapPlan:
         return SwapPlan([Move(root.live, root.stored) for root in restored.roots], [self._service])
