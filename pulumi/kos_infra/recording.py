@@ -81,6 +81,33 @@ class Recording:
         return found[0]
 
 
+def from_export(document: Mapping[str, Any]) -> tuple[Registration, ...]:
+    """Return what a stack consists of, from what `pulumi stack export` wrote, sorted by URN.
+
+    Args:
+        document: the export; its secrets stay as they are.
+    """
+    found = [
+        Registration(
+            urn=one["urn"],
+            type=one["type"],
+            name=one["urn"].split("::", 3)[3],
+            parent=one.get("parent", ""),
+            custom=one.get("custom", False),
+            inputs=one.get("inputs", {}),
+            provider=one["provider"].split("::")[-2] if one.get("provider") else "",
+            depends_on=tuple(sorted(one.get("dependencies", ()))),
+            protect=one.get("protect", False),
+            retain_on_delete=one.get("retainOnDelete", False),
+            ignore_changes=tuple(one.get("ignoreChanges", ())),
+            aliases=tuple(one.get("aliases", ())),
+        )
+        for one in document["deployment"].get("resources", ())
+        if one["type"] != STACK
+    ]
+    return tuple(sorted(found, key=lambda one: one.urn))
+
+
 def record_file(
     program: Path,
     *,

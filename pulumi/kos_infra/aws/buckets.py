@@ -122,7 +122,7 @@ class Backup(pulumi.ComponentResource):
             name,
             bucket=names.bucket(name),
             object_lock_enabled=True,
-            tags=names.tagged(name),
+            tags=names.tagged(name, {"kos:holds": "backups"}),
             opts=kept,
         )
         arn = bucket_arn(names, name)
