@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,8 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# Keys of the table beside sources and repositories.
+TOP = ("witness", "backend_timeout_s", "reserve_bytes", "retention")
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
 RECOVERY = "the recovery key of these tests"
+PASSWORD = "the password of these tests"
 
 
 @dataclass
@@ -22,10 +26,12 @@ class BackupNode:
     Args:
         root: what stands for `/` of its configuration and memory; the data is where the tests put it.
         programs: folder with restic.
+        template: a repository that is empty and cheap to open.
     """
 
     root: Path
     programs: Path
+    template: Path
     name: str = "n1"
     table: dict[str, Any] = field(default_factory=dict)
 
@@ -48,7 +54,38 @@ class BackupNode:
         self.table = {"format": 1, "repositories": dict(repositories), "sources": dict(sources), **more}
         (self.etc / "backup.json").write_text(json.dumps(self.table))
         for repository in repositories:
-            self.secret(f"{repository}.password", f"password of {repository} on {self.name}")
+            self.secret(f"{repository}.password", PASSWORD)
+
+    def repository(self, path: Path) -> dict[str, str]:
+        """Make a repository in a folder, and return its row of the table."""
+        shutil.copytree(self.template, path)
+        return {"url": str(path)}
+
+    def tree(self, data: Path, **more: Any) -> None:
+        """Configure one source, `files`, into one repository beside it, and open that."""
+        source = {"class": "high", "method": "tree", "path": str(data)}
+        top = {key: more.pop(key) for key in list(more) if key in TOP}
+        self.configure(
+            {"files": {**source, **more}}, {"main": self.repository(data.parent / "repository")}, **top
+        )
+        self.init()
+
+    def refused(self, code: int, *words: str, **environment: str) -> str:
+        """Run kosctl, which has to end with this exit code; returns the message."""
+        answer = self.kosctl(*words, **environment)
+        assert answer["exit"] == code, (answer["exit"], answer["error"], answer["result"], answer["progress"])
+        return str(answer["error"]["message"])
+
+    def restic(self, *words: str, repository: Path | None = None) -> str:
+        """Run restic itself on the repository of `tree`; returns what it wrote."""
+        where = self.table["repositories"]["main"]["url"] if repository is None else str(repository)
+        given = {"PATH": "/usr/bin:/bin", "HOME": str(self.root), "RESTIC_PASSWORD": PASSWORD}
+        argv = [str(self.programs / "restic"), "--no-cache", "-r", where, *words]
+        return subprocess.run(argv, env=given, check=True, capture_output=True, text=True).stdout
+
+    def snapshots(self) -> list[str]:
+        """Return the ids of all snapshots of the repository of `tree`."""
+        return [str(one["id"]) for one in json.loads(self.restic("snapshots", "--json"))]
 
     def secret(self, name: str, text: str, mode: int = 0o600) -> Path:
         """Write a secret."""
@@ -59,11 +96,13 @@ class BackupNode:
         path.chmod(mode)
         return path
 
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start kosctl with --json."""
+    def start(self, *words: str, wrapper: str = "", **environment: str) -> subprocess.Popen[bytes]:
+        """Start kosctl with --json; `wrapper` is a line of shell that starts `"$@"`."""
         given = {**os.environ, "PYTHONPATH": str(RUNTIME), **environment}
         given["PATH"] = f"{self.programs}:{given['PATH']}"
         argv = [sys.executable, "-m", "kosnode", "--root", str(self.root), *words, "--json"]
+        if wrapper:
+            argv = ["sh", "-c", wrapper, "sh", *argv]
         pipe = subprocess.PIPE
         return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=given)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from backup import programs
-from backup.backup_node import BackupNode
+from backup import cheap, programs
+from backup.backup_node import PASSWORD, RECOVERY, BackupNode
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +16,23 @@ def tools() -> Path:
     return programs.ensure()
 
 
+@pytest.fixture(scope="session")
+def make_repository(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes an empty repository that is cheap to open, each time another one."""
+
+    def make() -> Path:
+        folder = tmp_path_factory.mktemp("template") / "repository"
+        cheap.make(tools / "restic", folder, {"root": PASSWORD, "recovery": RECOVERY})
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def template(make_repository: Callable[[], Path]) -> Path:
+    return make_repository()
+
+
 @pytest.fixture
-def node(tmp_path: Path, tools: Path) -> BackupNode:
-    return BackupNode(tmp_path / "n1", tools)
+def node(tmp_path: Path, tools: Path, template: Path) -> BackupNode:
+    return BackupNode(tmp_path / "n1", tools, template)

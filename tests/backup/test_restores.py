@@ -5,28 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from backup.backup_node import BackupNode
-from backup.test_backup_runs import tree
-
-
-def listing(folder: Path) -> dict[str, object]:
-    """Return what is below a folder: kind, mode, owner and content by path."""
-    found: dict[str, object] = {}
-    for path in sorted(folder.rglob("*")):
-        status = path.lstat()
-        content = path.readlink() if path.is_symlink() else path.read_bytes() if path.is_file() else None
-        found[str(path.relative_to(folder))] = (status.st_mode, status.st_uid, status.st_gid, content)
-    return found
+from backup.files import listing, tree
 
 
 def test_what_was_lost_comes_back_and_the_old_state_stays_until_it_is_confirmed(
     node: BackupNode, tmp_path: Path
 ) -> None:
     data = tree(tmp_path)
-    node.configure(
-        {"files": {"class": "high", "method": "tree", "path": str(data)}},
-        {"main": {"url": str(tmp_path / "repository")}},
-    )
-    node.init()
+    node.tree(data)
     before = listing(data)
     node.run()
     (data / "a").write_text("spoilt")

@@ -220,10 +220,13 @@ def bind(work: Work) -> Callable[[argparse.Namespace], Result]:
 
 def _audit(context: Context, args: argparse.Namespace, outcome: Mapping[str, Any]) -> None:
     hidden = ("verb", "json", "debug", "func", "run", "root", "backup_verb", "make_context")
+    asked = {
+        key: value for key, value in vars(args).items() if key not in hidden and value not in (None, False)
+    }
     options = {
-        key: value
-        for key, value in vars(args).items()
-        if key not in hidden and value not in (None, False, [])
+        key: value if isinstance(value, (bool, int, str)) else str(value)
+        for key, value in asked.items()
+        if value != []
     }
     try:
         Audit(context.paths.audit, context.clock).append(

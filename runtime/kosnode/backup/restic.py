@@ -244,12 +244,13 @@ class Restic:
         for tag in (TAG, *tags):
             words += ["--tag", tag]
         words += [f"--exclude={pattern}" for pattern in exclude]
-        words += ["--parent", parent] if parent else []
+        # Of a whole id restic would take the snapshot out of its cache, also where the repository lacks it.
+        words += ["--parent", parent[:-1]] if parent else []
         shown = _Shown(self._progress, self.repository.name, total)
         data = b"".join(os.fsencode(target) + b"\0" for target in targets)
         done = self._run(words, stdin=data, on_line=shown.line)
         unread = tuple(_unread(done.words))
-        if parent and done.code == 1 and re.search(rf"failed to load snapshot {parent[:8]}", done.words):
+        if parent and done.code == 1 and "no matching ID found" in done.words:
             raise NotFoundError(
                 f"repository {self.repository.name} lacks snapshot {parent[:12]}, which was made before",
                 key="repository",
