@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pulumi_aws.ec2.internet_gateway import InternetGateway
 
+from infra import fleet_files
 from infra.conftest import ROOT
 from infra.engine import aws
 from infra.engine.harness import Engine, Stack
@@ -18,6 +23,7 @@ SETTINGS = "kos-aws-fleet:settings"
 ALARM = "aws:cloudwatch/metricAlarm:MetricAlarm"
 BUCKET = "aws:s3/bucket:Bucket"
 GROUP = "aws:autoscaling/group:Group"
+OBJECT = "aws:s3/bucketObjectv2:BucketObjectv2"
 SUBNET = "aws:ec2/subnet:Subnet"
 TEMPLATE = "aws:ec2/launchTemplate:LaunchTemplate"
 VPC = "aws:ec2/vpc:Vpc"
@@ -41,17 +47,51 @@ def test_a_second_up_changes_nothing(fleet: Stack) -> None:
     assert not fleet.cloud.calls("create") + fleet.cloud.calls("update") + fleet.cloud.calls("delete")
 
 
-def test_a_changed_template_reaches_a_group_by_a_refresh_and_replaces_nothing(fleet: Stack) -> None:
-    group = fleet.cloud.one(GROUP, "griot-b")
-    fleet.change(SETTINGS, another_image)
+def test_changed_user_data_reaches_a_group_by_a_refresh_and_replaces_nothing(
+    fleet: Stack, tmp_path: Path
+) -> None:
+    groups = {group.id for group in fleet.cloud.all(GROUP)}
+    fleet.change(SETTINGS, lambda settings: settings.update(fleet_files.make(tmp_path / "another trust")))
+    fleet.cloud.forget_calls()
     outcome = fleet.up()
     assert outcome.error == ""
-    assert outcome.steps == (("update", TEMPLATE, "griot-b"), ("update", GROUP, "griot-b"))
-    assert fleet.cloud.one(GROUP, "griot-b").id == group.id
-    refresh = fleet.cloud.one(aws.REFRESH)
-    assert refresh.state == {"group": group.id}
-    assert refresh.inputs["preferences"]["autoRollback"] is True
-    assert refresh.inputs["preferences"]["checkpointPercentages"][-1] == 100
+    changed = {call.name: call.changed for call in fleet.cloud.calls("update", TEMPLATE)}
+    assert changed == {"canary-a": ("userData",), "griot-b": ("userData",)}
+    assert {group.id for group in fleet.cloud.all(GROUP)} == groups
+    assert not fleet.cloud.calls("create", GROUP) + fleet.cloud.calls("delete", GROUP)
+    refreshes = fleet.cloud.all(aws.REFRESH)
+    assert {refresh.state["group"] for refresh in refreshes} == groups
+    for refresh in refreshes:
+        assert refresh.inputs["preferences"]["autoRollback"] is True
+        assert refresh.inputs["preferences"]["checkpointPercentages"][-1] == 100
+
+
+def test_the_canary_gets_a_change_first_and_a_failure_there_spares_the_others(
+    fleet: Stack, tmp_path: Path
+) -> None:
+    fleet.change(SETTINGS, lambda settings: settings.update(fleet_files.make(tmp_path / "another trust")))
+    fleet.cloud.fail("update", GROUP, "canary-a", message="ValidationError")
+    fleet.cloud.forget_calls()
+    assert "ValidationError" in fleet.up().error
+    assert [call.name for call in fleet.cloud.calls("update", GROUP)] == ["canary-a"]
+    assert fleet.up().error == ""
+    assert [call.name for call in fleet.cloud.calls("update", GROUP)] == ["canary-a", "canary-a", "griot-b"]
+
+
+def test_another_bundle_is_on_the_mirror_before_a_machine_is_told_of_it(fleet: Stack, tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    data = gzip.compress(b"another one")
+    (tmp_path / "bundle/kosctl-1.0.1-00000000.tar.gz").write_bytes(data)
+    described = {"version": "1.0.1-00000000", "file": "kosctl-1.0.1-00000000.tar.gz"}
+    described["sha256"] = hashlib.sha256(data).hexdigest()
+    (tmp_path / "bundle/kosctl.json").write_text(json.dumps(described))
+    fleet.change(SETTINGS, lambda settings: settings.update(bundle=str(tmp_path / "bundle")))
+    fleet.cloud.forget_calls()
+    outcome = fleet.up()
+    assert outcome.error == ""
+    calls = [(call.operation, call.type) for call in fleet.cloud.calls()]
+    told = min(calls.index(("update", kind)) for kind in (TEMPLATE, GROUP))
+    assert calls.index(("create", OBJECT)) < told < calls.index(("delete", OBJECT))
 
 
 def test_another_subnet_is_there_before_its_group_leaves_the_old_one(fleet: Stack) -> None:
@@ -165,3 +205,28 @@ def test_in_an_account_that_is_not_allowed_nothing_is_made(engine: Engine, opera
     outcome = getattr(stack, operation)()
     assert f"AWS account ID not allowed: {aws.ACCOUNT}" in outcome.error
     assert engine.cloud.all() == []
+
+
+def test_no_provider_of_the_machine_makes_anything(engine: Engine) -> None:
+    def stray() -> None:
+        InternetGateway("stray")
+
+    outcome = engine.stack(PROGRAM, "dev", also=stray).preview()
+    assert "Default provider for 'aws' disabled" in outcome.error
+
+
+def test_everything_that_was_made_names_the_provider_that_is_guarded(fleet: Stack) -> None:
+    made = {each["provider"] for each in fleet.state() if each["custom"] and "provider" in each}
+    (provider,) = made
+    assert "pulumi:providers:aws::aws" in provider
+    (guarded,) = (each for each in fleet.state() if provider.startswith(each["urn"]))
+    assert json.loads(guarded["inputs"]["allowedAccountIds"]) == [aws.ACCOUNT]
+
+
+def test_bad_input_is_one_message_and_no_resource(engine: Engine) -> None:
+    stack = engine.stack(PROGRAM, "dev")
+    stack.change(SETTINGS, lambda settings: settings.update(region="us-east-1"))
+    outcome = stack.up()
+    assert "region: us-east-1 is outside of the fleet's residency" in outcome.error
+    assert "Traceback" not in outcome.text
+    assert engine.cloud.calls() == []
