@@ -29,6 +29,7 @@ _OTHERS = {
     "ledger": ".ledger.cli",
     "restore": ".restore.cli",
     "witness": ".backup.witness_cli",
+    "kairoschain": ".kairoschain.cli",
 }
 _RELEASE = "a version of the node's channel, a root (12 digits of it or more), or `previous`"
 

@@ -50,6 +50,7 @@ class KairosChain:
             input=stdin,
             env={**os.environ, "KAIROS_CHAIN_VERSION": self.version, "LANG": "C.UTF-8"},
             cwd=self.data.parent,
+            umask=0o077,
             check=check,
             capture_output=True,
             text=True,
