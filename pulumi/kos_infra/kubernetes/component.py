@@ -29,11 +29,11 @@ class Units(pulumi.ComponentResource):
                 protect=one.protect,
                 retain_on_delete=one.protect,
             )
-            registered[one.key] = pulumi.CustomResource(_type(one), one.name, dict(one.body), options)
+            registered[one.key] = pulumi.CustomResource(kind_of(one), one.name, dict(one.body), options)
         self.register_outputs({})
 
 
-def _type(one: Object) -> str:
-    """The type under which Pulumi's provider knows an object; what has no group is of `core`."""
+def kind_of(one: Object) -> str:
+    """Return the type under which Pulumi's provider knows an object; what has no group is of `core`."""
     version = one.body["apiVersion"]
     return f"kubernetes:{version if '/' in version else f'core/{version}'}:{one.body['kind']}"
