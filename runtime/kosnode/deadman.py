@@ -1,4 +1,4 @@
-"""Arms and disarms the dead-man of a trial, starts its watcher, and runs `fallback`, the one revert."""
+"""Arms the dead-man of a trial, starts and stops its watcher, and runs `fallback`, the one revert."""
 
 from __future__ import annotations
 
@@ -42,12 +42,6 @@ def arm(systemd: Systemd, paths: NodePaths, trial: str, seconds: int) -> None:
 def is_armed(systemd: Systemd) -> bool:
     """Say whether the timer runs."""
     return systemd.is_active(f"{TIMER}.timer")
-
-
-def disarm(systemd: Systemd) -> None:
-    """Stop timer and watcher of a trial that is over."""
-    systemd.stop_timer(TIMER)
-    stop_watcher(systemd)
 
 
 def stop_watcher(systemd: Systemd) -> None:

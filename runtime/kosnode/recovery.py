@@ -11,7 +11,6 @@ from . import boot, deadman, evidence, files, health, record, render, state
 from .errors import BusyError, DamagedError, KosError, RevertedError, RevertedUnhealthyError
 from .lock import Lock
 from .node import Node, downtime_of, measure
-from .paths import NodePaths
 from .record import Details, Outcome, Trial
 from .refusals import Refusal
 from .systemd import SystemdError
@@ -116,14 +115,7 @@ def finish_confirmation(node: Node) -> dict[str, Any]:
     entry = node.journal.of_trial(trial.id, "CONFIRMED")
     if entry is None:
         entry = node.journal.append("CONFIRMED", **_about(node, trial, details), health="healthy")
-    # Neither finds a trial any more; a systemd that cannot be asked now must not undo what is decided.
-    with contextlib.suppress(SystemdError):
-        deadman.stop_watcher(node.systemd)
-    state.drop(paths)
-    _forget(paths, paths.trial_confirmed)
-    # The last of all: where this is killed before, the dead-man has `recover` finish it.
-    with contextlib.suppress(SystemdError):
-        node.systemd.stop_timer(deadman.TIMER)
+    _leave(node, paths.trial_confirmed)
     return shown_ending(entry)
 
 
@@ -251,10 +243,7 @@ def _finish_revert(node: Node, outcome: Outcome) -> dict[str, Any]:
             evidence=str(paths.evidence / outcome.id),
         )
         evidence.prune(paths.evidence)
-    with contextlib.suppress(SystemdError):
-        deadman.disarm(node.systemd)
-    state.drop(paths)
-    _forget(paths, paths.outcome)
+    _leave(node, paths.outcome)
     return shown_ending(entry)
 
 
@@ -378,11 +367,21 @@ def _away_ms(node: Node, outcome: Outcome, details: Details) -> int | None:
     return round(outcome.down_s * 1000)
 
 
-def _forget(paths: NodePaths, last: Path) -> None:
-    """Remove what is left of a trial; the file that says there is something left goes last."""
+def _leave(node: Node, last: Path) -> None:
+    """Remove what is left of a trial, and last of all the file that says so and the timer.
+
+    Where this is killed before, the timer has `recover` finish it. Neither watcher nor timer finds a trial
+    any more, so a systemd that cannot be asked now changes nothing.
+    """
+    paths = node.paths
+    with contextlib.suppress(SystemdError):
+        deadman.stop_watcher(node.systemd)
+    state.drop(paths)
     for path in (paths.trial_json, paths.trial_health, last):
         path.unlink(missing_ok=True)
     files.fsync_directory(paths.var)
+    with contextlib.suppress(SystemdError):
+        node.systemd.stop_timer(deadman.TIMER)
 
 
 def _sweep(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""One bed for the whole lane, seeds that are printed, and a row in build/faults.json for each test."""
+"""A bed for each worker of pytest, seeds that are printed, and a row in build/faults.json for each test."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fault.fault_fleet import FaultFleet, FaultNode
+from fault.fault_fleet import FaultFleet
+from fault.fault_node import FaultNode
 from fault.rows import ROUNDS, SEED, Row, Rows
 
 from bed import Bed
 
 HERE = Path(__file__).resolve().parent
 _ROWS = pytest.StashKey[Rows]()
+_WORKER_KEY = "fault rows"
 _COUNTED = pytest.StashKey[bool]()
 
 
@@ -42,8 +45,8 @@ def row(request: pytest.FixtureRequest) -> Row:
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultFleet]:
-    """The bed of the lane."""
-    bed = Bed("fault", say=print)
+    """The bed of this worker."""
+    bed = Bed(f"fault{os.environ.get('PYTEST_XDIST_WORKER', '')}", say=print)
     try:
         yield FaultFleet(bed, tmp_path_factory.mktemp("fleet"))
     finally:
@@ -70,15 +73,25 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take in what a worker has found; one that broke down has told nothing."""
+    node.config.stash[_ROWS].add(getattr(node, "workeroutput", {}).get(_WORKER_KEY, []))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    option = session.config.option
+    config = session.config
+    rows = config.stash[_ROWS]
+    if hasattr(config, "workeroutput"):
+        config.workeroutput[_WORKER_KEY] = rows.known()
+        return
+    option = config.option
     whole = not (option.keyword or option.markexpr) and all(
-        HERE.is_relative_to(Path(session.config.invocation_params.dir, argument).resolve())
-        for argument in session.config.args
+        HERE.is_relative_to(Path(config.invocation_params.dir, argument).resolve())
+        for argument in config.args
         if "fault" in argument
     )
-    if session.testscollected and not option.collectonly:
-        session.config.stash[_ROWS].write(whole=whole)
+    rows.write(whole=whole)
 
 
 def _row(item: pytest.Item) -> Row:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 SEED = int(os.environ.get("KOS_SEED") or random.SystemRandom().randrange(2**32))
+# Workers of pytest that this process starts take the same.
+os.environ["KOS_SEED"] = str(SEED)
 ROUNDS = int(os.environ.get("KOS_ROUNDS", "1"))
 FILE = Path(__file__).resolve().parents[2] / "build/faults.json"
 
@@ -36,6 +40,10 @@ class Row:
     def count(self, healthy_s: float | None = None) -> None:
         """Count one fault that the node got over, and how long that took."""
         self.runs += 1
+        self.seen(healthy_s)
+
+    def seen(self, healthy_s: float | None) -> None:
+        """Keep the longest time."""
         if healthy_s is not None:
             self.healthy_s_max = max(self.healthy_s_max or 0.0, round(healthy_s, 1))
 
@@ -51,13 +59,27 @@ class Rows:
         name = test.removeprefix("test_").replace("_", " ")
         return self._rows.setdefault(name, Row(name, command))
 
+    def known(self) -> list[dict[str, Any]]:
+        """Return the rows of tests that brought something about."""
+        return [asdict(row) for row in self._rows.values() if row.runs or row.lost]
+
+    def add(self, found: Iterable[dict[str, Any]]) -> None:
+        """Add what another worker of this run has found."""
+        for one in (Row(**row) for row in found):
+            row = self._rows.setdefault(one.name, Row(one.name, one.command))
+            row.runs += one.runs
+            row.lost += one.lost
+            row.seen(one.healthy_s_max)
+
     def write(self, *, whole: bool) -> None:
-        """Write the file.
+        """Write the file, if there is something to write.
 
         Args:
             whole: whether every test ran; else rows of tests that did not run stay.
         """
-        rows = {name: asdict(row) for name, row in self._rows.items() if row.runs or row.lost}
+        rows = {row["name"]: row for row in self.known()}
+        if not rows:
+            return
         if not whole and FILE.exists():
             kept = {row["name"]: row for row in json.loads(FILE.read_text())}
             rows = {**kept, **rows}

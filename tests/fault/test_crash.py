@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from fault.crash import Course, Place, course, kill
-from fault.fault_fleet import POLICY, SOON_S, Answer, FaultFleet, FaultNode
+from fault.crash import KINDS, Course, Place, course, kill
+from fault.fault_fleet import FaultFleet
+from fault.fault_node import Answer, FaultNode
 from fault.rows import ROUNDS, Row
 
 OLD, NEW, SICK = "1.0.0", "1.1.0", "1.2.0"
-DEADLINE = "DEADLINE"
 
 
 @dataclass(frozen=True)
@@ -21,56 +21,53 @@ class Case:
     """A verb that is killed.
 
     Attributes:
-        words: of the command line; DEADLINE in it stands for a number of seconds.
-        prepare: puts a node into the state in which the verb is run, where a trial gets that deadline in
-            seconds; returns standard input.
+        words: of the command line.
+        prepare: puts a node into the state in which the verb is run; returns standard input.
         again: runs it again until it has done what it was asked; returns the version that runs then.
         alone: the versions of which one runs well where nobody does anything, once the deadline is over; none
             where it is always run again.
-        rounds: how many places are tried in a short run.
-        left: what may lie about, left alone, until the next command.
+        kinds: of calls that this verb is killed at in each run; over all verbs, each kind there is.
     """
 
     words: tuple[str, ...]
-    prepare: Callable[[FaultNode, int], bytes | None]
+    prepare: Callable[[FaultNode], bytes | None]
     again: Callable[[FaultNode, bytes | None], str]
     alone: tuple[str, ...]
-    rounds: int
-    left: tuple[str, ...] = ()
+    kinds: tuple[str, ...]
 
 
-def _staged(node: FaultNode, deadline_s: int) -> None:
+def _staged(node: FaultNode) -> None:
     node.staged(NEW)
 
 
-def _patched(node: FaultNode, deadline_s: int) -> None:
+def _patched(node: FaultNode) -> None:
     node.patched(NEW)
 
 
-def _on_trial(node: FaultNode, deadline_s: int) -> bytes:
+def _on_trial(node: FaultNode) -> bytes:
     node.staged(NEW)
-    token = str(node.activate(NEW, deadline_s).result["token"])
+    token = str(node.activate(NEW).result["token"])
     node.wait(lambda: bool((node.status()["trial"] or {}).get("baked")), "the trial is baked")
     return token.encode()
 
 
-def _fallen_back(node: FaultNode, deadline_s: int) -> None:
+def _fallen_back(node: FaultNode) -> None:
     """After `fallback`, which found no kosctl that could measure and write down the end."""
     node.staged(NEW)
-    node.activate(NEW, deadline_s)
+    node.activate(NEW)
     node.sh(
         "chmod -x /opt/kos/current/bin/kosctl && /opt/kos/fallback --reason operator; "
         "chmod +x /opt/kos/current/bin/kosctl"
     )
 
 
-def _damaged(node: FaultNode, deadline_s: int) -> None:
+def _damaged(node: FaultNode) -> None:
     node.patched(NEW)
     for version in (OLD, NEW):
         node.flip(version, "share/version")
 
 
-def _crowded(node: FaultNode, deadline_s: int) -> None:
+def _crowded(node: FaultNode) -> None:
     node.prepared("crowded", lambda: (node.must("stage", NEW), node.must("stage", SICK)))
 
 
@@ -94,6 +91,7 @@ def _until_confirmed(node: FaultNode, begin: Callable[[], Answer]) -> str:
     """Begin a trial and confirm it; one that runs on without anybody who has its token ends first."""
     answer = begin()
     if answer.exit == 5:
+        node.deadline_passes()
         node.wait(lambda: not node.has("/var/lib/kos/trial"), "the trial that was left has ended")
         answer = begin()
     assert answer.exit == 0, answer
@@ -132,14 +130,14 @@ def _gc_again(node: FaultNode, _: bytes | None) -> str:
 
 
 CASES = {
-    "stage": Case(("stage", NEW), lambda node, _: node.reset(), _stage_again, (OLD,), 3),
-    "activate": Case(("activate", NEW, "--deadline-s", DEADLINE), _staged, _activate_again, (OLD,), 5),
-    "confirm": Case(("confirm", "--token-file", "-"), _on_trial, _confirm_again, (OLD, NEW), 2),
-    "revert": Case(("revert",), _on_trial, _revert_again, (OLD,), 2),
-    "recover": Case(("recover",), _fallen_back, _recover_again, (OLD,), 1, ("outcome",)),
-    "rollback": Case(("rollback", "--deadline-s", DEADLINE), _patched, _roll_back_again, (NEW,), 2),
-    "scrub": Case(("scrub",), _damaged, _scrub_again, (), 1),
-    "gc": Case(("gc", SICK), _crowded, _gc_again, (OLD,), 1),
+    "stage": Case(("stage", NEW), FaultNode.reset, _stage_again, (OLD,), ("link", "mkdir", "chmod", "start")),
+    "activate": Case(("activate", NEW), _staged, _activate_again, (OLD,), ("symlink", "rename", "sync")),
+    "confirm": Case(("confirm", "--token-file", "-"), _on_trial, _confirm_again, (OLD, NEW), ("remove",)),
+    "revert": Case(("revert",), _on_trial, _revert_again, (OLD,), ("start", "lock")),
+    "recover": Case(("recover",), _fallen_back, _recover_again, (OLD,), ("write in place",)),
+    "rollback": Case(("rollback",), _patched, _roll_back_again, (NEW,), ("chown",)),
+    "scrub": Case(("scrub",), _damaged, _scrub_again, (), ("sync",)),
+    "gc": Case(("gc", SICK), _crowded, _gc_again, (OLD,), ("resize",)),
 }
 STATES = {"stage": ("FETCHED", "VERIFIED"), "activate": ("TRIAL",), "confirm": ("CONFIRMED",)}
 STATES |= {"recover": ("REVERTED",), "rollback": ("TRIAL",)}
@@ -153,26 +151,36 @@ def courses(fleet: FaultFleet) -> Callable[[str], Course]:
     def give(verb: str) -> Course:
         if verb not in known:
             case, node = CASES[verb], fleet.nodes[0]
-            stdin = case.prepare(node, POLICY["deadline_s"])
-            known[verb] = course(node, _words(case, POLICY["deadline_s"]), stdin)
+            known[verb] = course(node, case.words, case.prepare(node))
         return known[verb]
 
     return give
+
+
+def test_each_kind_of_call_is_one_that_some_verb_is_killed_at() -> None:
+    assert {kind for case in CASES.values() for kind in case.kinds} == KINDS.keys()
 
 
 @pytest.mark.parametrize("verb", CASES)
 def test_kosctl_is_killed_at_any_call(
     fleet: FaultFleet, courses: Callable[[str], Course], verb: str, chance: random.Random, row: Row
 ) -> None:
-    case, found = CASES[verb], courses(verb)
-    print(f"{verb}: {len(found.places)} places")
-    places = found.some(chance, case.rounds * ROUNDS)
-    killed = 0
-    for place in places:
-        again = chance.random() < 0.5 or not case.alone
-        killed += _kill_and_get_over_it(fleet.nodes[0], verb, place, again, row)
-    # How often kosctl polls is not always the same, so it may come to its end before the last places.
-    assert killed > len(places) // 2, f"{killed} of {len(places)} runs were killed"
+    case, untried = CASES[verb], courses(verb).mixed(chance)
+    print(f"{verb}: {len(untried)} places")
+    any_kind = [None] * len(case.kinds) * (ROUNDS - 1)
+    tries = kills = 0
+    for kind in (*case.kinds, *any_kind):
+        # How often kosctl polls is not always the same, so it may not come to a place: then another is taken.
+        for place in [place for place in untried if kind in (None, place.kind)]:
+            untried.remove(place)
+            again = chance.random() < 0.5 or not case.alone
+            tries += 1
+            if _kill_and_get_over_it(fleet.nodes[0], verb, place, again, row):
+                kills += 1
+                break
+        else:
+            assert kind is None, f"kosctl {verb} came to no call of the kind {kind!r}"
+    assert kills >= tries / 2, f"{kills} of {tries} runs were killed"
     fleet.nodes[0].assert_good()
 
 
@@ -180,17 +188,18 @@ def test_kosctl_is_killed_at_any_call(
     ("verb", "index"), [(verb, index) for verb, states in STATES.items() for index in range(len(states))]
 )
 def test_kosctl_is_killed_in_every_state_of_the_journal(
-    fleet: FaultFleet, courses: Callable[[str], Course], verb: str, index: int, row: Row
+    fleet: FaultFleet,
+    courses: Callable[[str], Course],
+    verb: str,
+    index: int,
+    chance: random.Random,
+    row: Row,
 ) -> None:
     """The entry is durable, and nothing that follows it has happened."""
     places = courses(verb).states
     assert len(places) == len(STATES[verb]), places
-    for again in (True, False):
+    for again in chance.sample((True, False), min(ROUNDS, 2)):
         _kill_and_get_over_it(fleet.nodes[0], verb, places[index], again, row, state=STATES[verb][index])
-
-
-def _words(case: Case, deadline_s: int) -> list[str]:
-    return [str(deadline_s) if word == DEADLINE else word for word in case.words]
 
 
 def _kill_and_get_over_it(
@@ -200,9 +209,9 @@ def _kill_and_get_over_it(
     case = CASES[verb]
     where = f"kosctl {verb} killed at {place}, {'run again' if again else 'left alone'}"
     print(where, flush=True)
-    stdin = case.prepare(node, POLICY["deadline_s"] if again else SOON_S)
+    stdin = case.prepare(node)
     killed_at = time.monotonic()
-    killed = kill(node, _words(case, SOON_S), place, stdin)
+    killed = kill(node, case.words, place, stdin)
     if state is not None:
         assert killed, where
         assert node.journal()[-1]["state"] == state, where
@@ -210,7 +219,9 @@ def _kill_and_get_over_it(
     expected = case.alone if killed else (OLD, NEW)
     if again and killed:
         expected = (case.again(node, stdin),)
-    version, seconds = node.wait_well(killed_at, case.left)
+    else:
+        node.deadline_passes()
+    version, seconds = node.wait_well(killed_at)
     assert version in expected, f"{where}: {version} runs"
     if killed:
         row.count(seconds)

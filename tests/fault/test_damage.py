@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from fault.fault_fleet import FaultFleet, FaultNode
+from fault.fault_fleet import FaultFleet
+from fault.fault_node import FaultNode
 from fault.rows import ROUNDS, Row
 
 OLD, NEW = "1.0.0", "1.1.0"

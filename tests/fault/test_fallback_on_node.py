@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from fault.fallback import killer
-from fault.fault_fleet import FaultFleet, FaultNode
+from fault.fault_fleet import FaultFleet
+from fault.fault_node import FaultNode
 from fault.rows import ROUNDS, Row
 
 OLD, NEW = "1.0.0", "1.1.0"
@@ -47,6 +48,8 @@ def test_fallback_is_killed_anywhere_on_a_node(
         if again:
             done = node.run("/opt/kos/fallback", "--reason", "deadline")
             assert done.returncode == 0, f"{where}: {done.stderr}"
+        else:
+            node.deadline_passes()
         node.wait(lambda: not node.look().left, f"{where}: the trial is over")
         look = node.look()
         assert node.well(look) == OLD, f"{where}: {look}"
@@ -65,7 +68,7 @@ def test_fallback_is_killed_anywhere_on_a_node(
 def _fall_back(node: FaultNode, reason: str, *, at: int) -> tuple[int | None, int]:
     """Begin a trial and run `fallback`, killed at a place; return its exit status and how many there were."""
     node.staged(NEW)
-    node.activate(NEW, 12)
+    node.activate(NEW)
     fallback = ("/opt/kos/fallback", "--reason", reason, "--detail", "of this test")
     done = node.run("python3", KILLER, str(at), "/root/fallback.log", *fallback, check=True)
     found = json.loads(done.stdout)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from fault.fault_fleet import FaultFleet, FaultNode
+from fault.fault_fleet import FaultFleet
+from fault.fault_node import KOSCTL, FaultNode
 from fault.rows import ROUNDS, Row
 from unit.kosnode.transport import hostile
 from unit.kosnode.transport.hostile import HostileMirror
@@ -103,7 +104,8 @@ def test_a_mirror_that_dies_in_the_middle_of_a_fetch_is_gone_on_with_when_it_is_
     fleet: FaultFleet, node: FaultNode
 ) -> None:
     node.reset()
-    staging = node.begin("/opt/kos/current/bin/kosctl", "stage", LARGE, "--json")
+    node.set_mirrors(fleet.slow_mirror)
+    staging = node.begin(KOSCTL, "stage", LARGE, "--json")
     part = "/var/lib/kos/fetch/*.part"
     node.wait(
         lambda: int(node.sh(f"cat {part} 2>/dev/null | wc -c", check=False).stdout) > 1 << 20,
@@ -112,7 +114,7 @@ def test_a_mirror_that_dies_in_the_middle_of_a_fetch_is_gone_on_with_when_it_is_
     fleet.bed.kill("mirror1")
     broken = node.end(staging)
     assert broken.exit == 6, broken
-    assert fleet.mirror in broken.message
+    assert fleet.slow_mirror in broken.message
     assert node.well(node.look()) == OLD
     fleet.bed.start("mirror1")
     whole = (fleet.world.public / f"releases/{node.releases[LARGE].root}.tar.zst").stat().st_size

@@ -47,9 +47,18 @@ def test_units_stop_before_the_reload_and_restart_after_it(node: FallbackNode) -
 def test_kosctl_measures_afterwards_without_being_waited_for(node: FallbackNode) -> None:
     node.write_trial()
     node.fall_back("deadline")
-    assert node.calls[-2] == "systemctl stop kos-deadman.timer"
     assert node.calls[-1].startswith("systemd-run --quiet --no-block")
     assert node.calls[-1].endswith("recover")
+
+
+def test_the_timer_stays_until_kosctl_has_measured(node: FallbackNode) -> None:
+    """A fallback that is killed at its very end has left a timer that starts kosctl once more."""
+    node.write_trial()
+    node.fall_back("operator")
+    assert not any("kos-deadman" in call for call in node.calls)
+    (node.root / "calls").unlink()
+    assert node.fall_back("deadline", "--trial", TRIAL).returncode == 0
+    assert [call.split()[-1] for call in node.calls] == ["recover"]
 
 
 def test_it_works_where_kosctl_and_python_are_gone(node: FallbackNode) -> None:

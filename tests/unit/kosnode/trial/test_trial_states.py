@@ -629,8 +629,9 @@ def test_a_revert_on_a_full_disk_keeps_its_reason(bed: TrialNode) -> None:
 # Deadline against confirmation: whoever has the lock first decides.
 
 
-def test_a_confirmation_that_is_killed_has_a_dead_man_until_nothing_is_left(
-    bed: TrialNode, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ending", ["CONFIRMED", "REVERTED"])
+def test_whoever_is_killed_at_the_end_of_a_trial_has_a_dead_man_until_nothing_is_left(
+    bed: TrialNode, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     """Which has `kosctl recover` finish it."""
     install(bed, bed.stage("1.0.0"))
@@ -644,8 +645,13 @@ def test_a_confirmation_that_is_killed_has_a_dead_man_until_nothing_is_left(
 
     monkeypatch.setattr(bed.systemd, "stop_timer", stop_timer)
     assert activation.token is not None
-    trial.confirm(bed.node, activation.token)
-    assert disarmed == [deadman.TIMER]
+    if ending == "CONFIRMED":
+        trial.confirm(bed.node, activation.token)
+    else:
+        trial.revert(bed.node)
+    last = bed.node.journal.last("CONFIRMED", "REVERTED")
+    assert last is not None
+    assert (last["state"], disarmed) == (ending, [deadman.TIMER])
 
 
 def test_after_the_confirmation_the_dead_man_finds_nothing(bed: TrialNode) -> None:
