@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pulumi import FileAsset
 from pulumi.runtime import rpc
 from pulumi.runtime.config import set_all_config
 from pulumi.runtime.mocks import MockCallArgs, MockEngine, MockMonitor, MockResourceArgs, Mocks, MockSettings
@@ -250,7 +251,9 @@ class _Monitor(MockMonitor):
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of the protocol are floating; those that were whole are made whole again."""
+    """Numbers of the protocol are floating; those that were whole are made whole. An asset is its path."""
+    if isinstance(value, FileAsset):
+        return {"path": value.path}
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
