@@ -203,9 +203,7 @@ class _Cloud(Mocks):
         return f"{args.name}-id", outputs
 
     def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
-        raise AssertionError(
-            f"a program asks the cloud for {args.token}; programs know all from their settings"
-        )
+        raise AssertionError(f"the cloud is asked for {args.token}; a program knows all from its settings")
 
 
 class _Monitor(MockMonitor):

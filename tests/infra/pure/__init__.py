@@ -1,0 +1,1 @@
+"""What needs neither mocks nor an engine."""
