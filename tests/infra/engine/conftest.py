@@ -12,7 +12,7 @@ from pulumi import automation
 from infra.conftest import ROOT
 from infra.engine.harness import Engine, Stack, find_command
 
-LEFT_OUT = "the command pulumi is not here: tools/pulumi/pulumi.sh builds it, or says how to get it"
+LEFT_OUT = "LEFT OUT: the command pulumi is not here: tools/pulumi/pulumi.sh builds it, or says how to get it"
 
 
 @pytest.fixture(scope="session")
@@ -57,10 +57,3 @@ def fleet(fleet_as_made: Engine, tmp_path: Path) -> Iterator[Stack]:
     engine = fleet_as_made.copy(tmp_path / "engine")
     with engine.entered():
         yield engine.stack(ROOT / "pulumi/aws_fleet", "dev")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was not tested where the command is missing."""
-    if find_command() is None:
-        terminalreporter.section("LEFT OUT: the tests under the real engine", red=True)
-        terminalreporter.line(LEFT_OUT)

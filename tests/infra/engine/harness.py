@@ -207,13 +207,7 @@ class Engine:
             name: The stack's; it is configured as its file in the folder says.
             also: Registers what the program would not.
         """
-        work = self.folder / "work" / program.name
-        if not work.exists():
-            work.mkdir(parents=True)
-            for file in program.glob("Pulumi*.yaml"):
-                shutil.copy(file, work)
-            fleet_files.settle(work)
-            fleet_files.settle(work)
+        work = self.settle(program)
         project = automation.LocalWorkspace(work_dir=str(work), pulumi_command=self.command)
         stack = automation.create_or_select_stack(
             stack_name=name,
@@ -222,6 +216,16 @@ class Engine:
             opts=automation.LocalWorkspaceOptions(work_dir=str(work), pulumi_command=self.command),
         )
         return Stack(stack, self.cloud)
+
+    def settle(self, program: Path) -> Path:
+        """Return a folder with copies of a program's Pulumi files, in which all that they name is there."""
+        work = self.folder / "work" / program.name
+        if not work.exists():
+            work.mkdir(parents=True)
+            for file in program.glob("Pulumi*.yaml"):
+                shutil.copy(file, work)
+            fleet_files.settle(work)
+        return work
 
 
 def run(program: Path, also: Callable[[], None] | None = None) -> None:
