@@ -39,6 +39,8 @@ from pulumi_aws.s3.bucket_policy import BucketPolicy
 from pulumi_aws.vpc.security_group_ingress_rule import SecurityGroupIngressRule
 from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.batch.v1 import CronJob
+from pulumi_kubernetes.core.v1 import PersistentVolumeClaim, Service
+from pulumi_kubernetes.networking.v1 import Ingress
 
 TAGS = {"owner": "platform", "environment": "test", "kos:fleet": "demo", "kos:stack": "test"}
 IMAGE = "registry.example/kos@sha256:" + "a" * 64
@@ -128,6 +130,11 @@ def deployment(spec: dict[str, Any] | None = None, **changes: Any) -> Deployment
     """Register a deployment of one container."""
     pod = {"containers": [container(**changes)], **(spec or {})}
     return Deployment("kosd", spec={"selector": {}, "template": {"spec": pod}})
+
+
+def service(**spec: Any) -> Service:
+    """Register a service."""
+    return Service("kosd", spec={"ports": [{"port": 443}], **spec})
 
 
 def cron_job(**changes: Any) -> CronJob:
@@ -266,9 +273,37 @@ VIOLATIONS: list[tuple[str, str, Program]] = [
         "the machine's files",
         lambda: deployment({"volumes": [{"name": "etc", "hostPath": {"path": "/etc"}}]}),
     ),
+    (
+        "unprivileged-pods",
+        "root, against its pod's word",
+        lambda: deployment({"securityContext": {"runAsNonRoot": True}}, securityContext__runAsNonRoot=False),
+    ),
+    (
+        "unprivileged-pods",
+        "root, by its pod's word",
+        lambda: deployment({"securityContext": {"runAsUser": 0}}),
+    ),
+    ("unprivileged-pods", "the machine's port", lambda: deployment(ports=[{"hostPort": 80}])),
     ("unprivileged-pods", "a job", lambda: cron_job(securityContext__privileged=True)),
     ("limited-pods", "memory without an end", lambda: deployment(resources__limits={})),
     ("limited-pods", "a job", lambda: cron_job(resources={})),
+    ("closed-services", "a port of every machine", lambda: service(type="NodePort")),
+    ("closed-services", "another's address", lambda: service(externalIPs=["192.0.2.1"])),
+    ("closed-services", "a balancer for everybody", lambda: service(type="LoadBalancer")),
+    (
+        "closed-services",
+        "a balancer for the world",
+        lambda: service(type="LoadBalancer", loadBalancerSourceRanges=["10.0.0.0/8", "0.0.0.0/0"]),
+    ),
+    (
+        "closed-services",
+        "a way in without TLS",
+        lambda: Ingress(
+            "kosd",
+            spec={"tls": [{"hosts": ["a.example"]}], "rules": [{"host": "a.example"}, {"host": "b.example"}]},
+        ),
+    ),
+    ("protected-volumes", "a volume to be deleted", lambda: PersistentVolumeClaim("state", spec={})),
     ("image-by-digest", "an image by its tag", lambda: deployment(image="registry.example/kos:1.0")),
     ("budgeted", "no budget", lambda: Subnet("subnet", vpc_id="vpc-1", tags=TAGS)),
 ]
