@@ -1,0 +1,141 @@
+# Copyright (c) 2026 the kOS Fleet authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action that brings a source of a node back, keeps what was brought, or takes it back again."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import typing as t
+from datetime import datetime, timezone
+
+from ansible.errors import AnsibleActionFail
+
+from ansible_collections.kos.fleet.plugins.module_utils import _kosctl
+from ansible_collections.kos.fleet.plugins.plugin_utils._node import NodeAction, as_result
+
+ARGUMENTS: dict[str, t.Any] = {
+    "state": {"type": "str", "choices": ["restored", "confirmed", "undone"], "default": "restored"},
+    "source": {"type": "str"},
+    "id": {"type": "str"},
+    "run": {"type": "str"},
+    "time": {"type": "str"},
+    "repository": {"type": "str"},
+    "to": {"type": "str"},
+    "paths": {"type": "list", "elements": "str", "default": []},
+    "in_place": {"type": "bool", "default": False},
+    "older": {"type": "bool", "default": False},
+    "stop": {"type": "bool", "default": False},
+}
+_RULES = {
+    "required_if": [
+        ("state", "restored", ["source"]),
+        ("state", "confirmed", ["id"]),
+        ("state", "undone", ["id"]),
+    ]
+}
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+# Options that say something to one state alone.
+_OF_A_RESTORE = ("source", "run", "time", "repository", "to", "paths", "in_place", "older")
+
+
+class ActionModule(NodeAction):
+    """See the documentation of module kos.fleet.restore."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        super().run(tmp, task_vars)
+        _validation, args = self.validate_argument_spec(
+            ARGUMENTS, mutually_exclusive=[("run", "time"), ("to", "in_place")], **_RULES
+        )
+        _check(args)
+        if self._task.check_mode:
+            return self._plan(args)
+        answer = self.as_root(words(args))
+        return {**as_result(answer), **answer.result}
+
+    def _plan(self, args: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        if args["state"] != "restored":
+            return {"changed": True, "actions": [f"{args['state']}: {args['id']}"]}
+        answer = self.as_root(f"backup list --source={args['source']}")
+        if not answer.ok:
+            return as_result(answer)
+        found = _chosen(args, answer)
+        if found is None:
+            return {"failed": True, "msg": _nothing(args, answer.result.get("runs") or [])}
+        where = args["to"] or "its place, the old state kept until it is confirmed"
+        return {
+            "changed": True,
+            "source": args["source"],
+            "run": found,
+            "actions": [f"restore {args['source']} of run {found} into {where}"],
+        }
+
+
+def words(args: t.Mapping[str, t.Any]) -> str:
+    """Return verb and options of kosctl, for a shell."""
+    if args["state"] != "restored":
+        option = "--confirm" if args["state"] == "confirmed" else "--undo"
+        return f"restore {option}={args['id']}" + (" --stop" if args["stop"] else "")
+    given = [f"--{key}={args[key]}" for key in ("run", "time", "repository", "to") if args[key] is not None]
+    given += [f"--path={path}" for path in args["paths"]]
+    given += [f"--{key.replace('_', '-')}" for key in ("in_place", "older", "stop") if args[key]]
+    return shlex.join(["restore", args["source"], *given])
+
+
+def _check(args: t.Mapping[str, t.Any]) -> None:
+    for key, pattern, rule in (
+        ("source", _NAME, "the name of a source"),
+        ("repository", _NAME, "the name of a repository"),
+        ("run", _ID, "the id of a run"),
+        ("id", _ID, "the id that a restore answered"),
+    ):
+        if args[key] is not None and not pattern.fullmatch(args[key]):
+            raise AnsibleActionFail(f"{key} has to be {rule}; it is {args[key]!r}")
+    if args["time"] is not None:
+        _moment(args["time"])
+    for key, path in (("to", args["to"]), *(("paths", path) for path in args["paths"])):
+        if path is not None and (not path.startswith("/") or ".." in path.split("/")):
+            raise AnsibleActionFail(f"{key} has to be an absolute path without ..; it is {path!r}")
+    if args["state"] == "restored" and args["id"] is not None:
+        raise AnsibleActionFail("id says nothing to state=restored; it belongs to confirmed and undone")
+    said = [key for key in _OF_A_RESTORE if args["state"] != "restored" and args[key]]
+    if said:
+        raise AnsibleActionFail(
+            f"{', '.join(said)} says nothing to state={args['state']}, which takes id alone"
+        )
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise AnsibleActionFail(f"time has to be as 2026-01-31T12:00:00Z; it is {text!r}") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def _chosen(args: t.Mapping[str, t.Any], answer: _kosctl.Answer) -> str | None:
+    """Return the run that would be restored; None where there is none."""
+    runs = [one for one in answer.result.get("runs") or [] if _in_repository(one, args["repository"])]
+    if args["run"] is not None:
+        runs = [one for one in runs if one["run"] == args["run"]]
+    if args["time"] is not None:
+        runs = [one for one in runs if _moment(one["time"]) <= _moment(args["time"])]
+    newest = max(runs, key=lambda one: _moment(one["time"]), default=None)
+    return None if newest is None else str(newest["run"])
+
+
+def _in_repository(run: t.Mapping[str, t.Any], repository: str | None) -> bool:
+    kept = {one["repository"] for source in run["sources"] for one in source["snapshots"]}
+    return bool(kept) if repository is None else repository in kept
+
+
+def _nothing(args: t.Mapping[str, t.Any], runs: list[dict[str, t.Any]]) -> str:
+    wanted = (
+        f" of run {args['run']}" if args["run"] else f" from {args['time']} or before" if args["time"] else ""
+    )
+    where = f" in repository {args['repository']}" if args["repository"] else ""
+    first = min((one["time"] for one in runs), default=None)
+    there = f"; the first one is of {first}" if first else "; there is none at all"
+    return f"source: {args['source']} has no snapshot{wanted}{where}{there}."
