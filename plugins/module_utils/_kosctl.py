@@ -139,11 +139,9 @@ def failure(answer: Answer) -> dict[str, t.Any]:
     }
 
 
-def host_result(answer: Answer) -> dict[str, t.Any]:
-    """Return the task's result for what `kosctl host` answered."""
-    if not answer.ok:
-        return failure(answer)
-    diff = [
+def diff(answer: Answer) -> list[dict[str, t.Any]]:
+    """Return the changes of files that an answer tells, as Ansible shows them."""
+    return [
         {
             "before_header": change["path"],
             "after_header": change["path"],
@@ -152,10 +150,16 @@ def host_result(answer: Answer) -> dict[str, t.Any]:
         }
         for change in answer.result.get("diff") or []
     ]
+
+
+def host_result(answer: Answer) -> dict[str, t.Any]:
+    """Return the task's result for what `kosctl host` answered."""
+    if not answer.ok:
+        return failure(answer)
     return {
         "changed": answer.changed,
         "actions": answer.actions,
-        "diff": diff,
+        "diff": diff(answer),
         "unset": answer.result.get("unset") or [],
         "engine": answer.result.get("engine"),
         "previous_engine": answer.result.get("previous_engine"),

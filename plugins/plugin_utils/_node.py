@@ -72,16 +72,37 @@ class NodeAction(ActionBase):
             AnsibleActionFail: what came back is no answer.
         """
         check = " --check" if self._task.check_mode else ""
-        done = self._low_level_execute_command(
-            f"[ -x {program} ] || exit {_kosctl.NOT_INSTALLED}; {program} host {words}{check} --json",
-            in_data=spec,
-            executable="/bin/sh",
-        )
+        return _kosctl.host_result(self.as_root(f"host {words}{check}", spec, program=program))
+
+    def as_root(
+        self, words: str, stdin: bytes | None = None, *, program: str = _kosctl.PROGRAM, secret: bool = False
+    ) -> _kosctl.Answer:
+        """Run one command of kosctl as the account of the connection, which has to be root.
+
+        Args:
+            words: verb and options, without `--json`.
+            stdin: what it reads on standard input.
+            program: the kosctl that is asked.
+            secret: whether request or answer hold a secret, which then stays out of the most verbose logs.
+
+        Raises:
+            AnsibleConnectionFailure: the node cannot be reached.
+            AnsibleActionFail: what came back is no answer.
+        """
+        was = self._play_context.no_log
+        self._play_context.no_log = bool(was or secret)
         try:
-            answer = _kosctl.parse("host", done["rc"], done["stdout"], done["stderr"])
+            done = self._low_level_execute_command(
+                f"[ -x {program} ] || exit {_kosctl.NOT_INSTALLED}; {program} {words} --json",
+                in_data=stdin,
+                executable="/bin/sh",
+            )
+        finally:
+            self._play_context.no_log = was
+        try:
+            return _kosctl.parse(words.split()[0], done["rc"], done["stdout"], done["stderr"])
         except _kosctl.AnswerError as error:
             raise AnsibleActionFail(str(error)) from None
-        return _kosctl.host_result(answer)
 
     def fresh(self) -> None:
         """Drop the connection that ControlPersist keeps, so that the next command makes a new one."""

@@ -1,4 +1,4 @@
-"""The guard of a start, the deep check, the removal, and what stands in the units (K05, K09, K20, K27-K29)."""
+"""The guard of a start, the deep check, the removal, and the units (K05, K09, K20, K27-K29)."""
 
 from __future__ import annotations
 
