@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pulumi
 from pulumi_aws.cloudwatch.log_group import LogGroup
+from pulumi_aws.cloudwatch.metric_alarm import MetricAlarm
 from pulumi_aws.ec2._inputs import (
     LaunchTemplateBlockDeviceMappingArgs,
     LaunchTemplateBlockDeviceMappingEbsArgs,
@@ -58,6 +59,12 @@ IDENTITIES = {
     "aws-ebs-csi-driver": ("ebs-csi-controller-sa", f"{MANAGED}/service-role/AmazonEBSCSIDriverPolicy"),
     "vpc-cni": ("aws-node", f"{MANAGED}/AmazonEKS_CNI_Policy"),
 }
+# Name, metric that has to be nothing, and for how many minutes it may be something:
+# https://docs.aws.amazon.com/eks/latest/userguide/cloudwatch.html
+ALARMS = (
+    ("api-fails", "apiserver_request_total_5XX", 5),
+    ("pods-wait", "scheduler_pending_pods_UNSCHEDULABLE", 15),
+)
 # A machine is ready when it has these; the others need a machine to run on.
 BEFORE_MACHINES = ("eks-pod-identity-agent", "kube-proxy", "vpc-cni")
 
@@ -73,6 +80,7 @@ class KubernetesCluster(pulumi.ComponentResource):
         *,
         network: Network,
         keys: Keys,
+        alarm_topic_arn: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Args:
@@ -81,6 +89,7 @@ class KubernetesCluster(pulumi.ComponentResource):
         settings: what the stack says.
         network: where it is.
         keys: what encrypts its secrets, volumes and logs.
+        alarm_topic_arn: who hears of its alarms.
         """
         super().__init__("kos:aws:KubernetesCluster", name, None, opts)
         self._own = pulumi.ResourceOptions(parent=self)
@@ -129,6 +138,7 @@ class KubernetesCluster(pulumi.ComponentResource):
         )
         for access in settings.access:
             self._access(access)
+        self._alarms(alarm_topic_arn)
         first = [self._addon(addon, []) for addon in BEFORE_MACHINES]
         groups = self._groups(network, keys, first)
         for addon in sorted(set(settings.addons) - set(BEFORE_MACHINES)):
@@ -196,6 +206,28 @@ class KubernetesCluster(pulumi.ComponentResource):
             tags=self._names.tagged(addon),
             opts=pulumi.ResourceOptions.merge(self._own, pulumi.ResourceOptions(depends_on=after)),
         )
+
+    def _alarms(self, topic_arn: pulumi.Input[str]) -> None:
+        """No data is not health: both go off when nothing is heard of the cluster."""
+        for what, metric, minutes in ALARMS:
+            MetricAlarm(
+                what,
+                name=self._names.of(what),
+                alarm_description=f"{self._names.of('cluster')}: {metric} for {minutes} minutes",
+                namespace="AWS/EKS",
+                metric_name=metric,
+                dimensions={"ClusterName": self.cluster.name},
+                statistic="Maximum",
+                comparison_operator="GreaterThanThreshold",
+                threshold=0,
+                period=60,
+                evaluation_periods=minutes,
+                treat_missing_data="breaching",
+                alarm_actions=[topic_arn],
+                ok_actions=[topic_arn],
+                tags=self._names.tagged(what),
+                opts=self._own,
+            )
 
     def _trust_of_pods(self) -> pulumi.Output[str]:
         """Only pods of this very cluster take a role."""

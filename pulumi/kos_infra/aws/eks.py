@@ -61,7 +61,7 @@ class ClusterStack:
             buckets=[f"arn:aws:s3:::prod-{wanted.region}-starport-layer-bucket"],
             opts=options,
         )
-        Observability(
+        observability = Observability(
             "observability",
             names,
             vpc_id=network.vpc.id,
@@ -72,8 +72,15 @@ class ClusterStack:
             opts=options,
         )
         Costs("costs", names, monthly_usd=wanted.budget.monthly_usd, notify=wanted.notify, opts=options)
-        made = KubernetesCluster("cluster", names, wanted, network=network, keys=keys, opts=options)
-        cluster = made.cluster
+        cluster = KubernetesCluster(
+            "cluster",
+            names,
+            wanted,
+            network=network,
+            keys=keys,
+            alarm_topic_arn=observability.topic.arn,
+            opts=options,
+        ).cluster
         pulumi.export(
             OUTPUT,
             {
