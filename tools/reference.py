@@ -41,7 +41,7 @@ def main() -> None:
     for name, text in pages.items():
         (out / "reference").mkdir(exist_ok=True)
         (out / "reference" / name).write_text(text, encoding="utf-8")
-    for schema in sorted((ROOT / "runtime").glob("*/**/*.schema.json")):
+    for schema in schema_files():
         shutil.copy(schema, out / "reference" / schema.name)
     print(f"{len(pages)} reference pages and the copy of docs/ are in {out.relative_to(ROOT)}")
 
@@ -161,10 +161,17 @@ def verbs(parser: argparse.ArgumentParser, prefix: str = "") -> Iterator[tuple[s
                     yield from verbs(sub, f"{prefix}{name} ")
 
 
+def schema_files() -> list[Path]:
+    """Return the published schemas: the engine's own, and that of a stack's contract."""
+    return sorted(
+        path for folder in ("runtime", "pulumi") for path in (ROOT / folder).glob("*/**/*.schema.json")
+    )
+
+
 def schema_page() -> str:
     """Return the page of JSON Schemas: one table each."""
     text = ["# Schemas", ""]
-    for path in sorted((ROOT / "runtime").glob("*/**/*.schema.json")):
+    for path in schema_files():
         schema = json.loads(path.read_text(encoding="utf-8"))
         title = schema.get("title", path.name)
         text += [f"## {title}", "", f"[{path.name}]({path.name}). {schema.get('description', '')}", ""]
