@@ -28,7 +28,7 @@ BACKUP_PACKAGES = {
     "trixie": (
         *("pgbackrest", "postgresql", "restic", "restic-rest-server", "sqlite3"),
         # What a KairosChain node runs on.
-        *("ruby", "ruby-base64", "ruby-rack", "puma"),
+        *("logrotate", "ruby", "ruby-base64", "ruby-rack", "puma"),
     ),
     "bookworm": (),
 }
@@ -41,7 +41,7 @@ MASKED_UNITS = (
     "systemd-udev-trigger.service systemd-udevd-control.socket systemd-udevd-kernel.socket "
     "systemd-firstboot.service systemd-network-generator.service systemd-networkd-wait-online.service "
     "getty.target console-getty.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer "
-    "e2scrub_all.timer e2scrub_reap.service fstrim.timer man-db.timer "
+    "e2scrub_all.timer e2scrub_reap.service fstrim.timer logrotate.timer man-db.timer "
     "dev-hugepages.mount sys-fs-fuse-connections.mount sys-kernel-config.mount sys-kernel-debug.mount "
     "sys-kernel-tracing.mount"
 ).split()
