@@ -28,6 +28,7 @@ ATTEMPTS = 3
 _SHOWN = 20
 # What comes and goes in a folder is mostly younger than this.
 _YOUNG_NS = 60_000_000_000
+_GONE = "no such file or directory"
 # What a restore that is not confirmed keeps beside live data.
 _NEVER = (".kos-restore-*", ".kos-before-*")
 
@@ -440,7 +441,8 @@ class _Shipment:
         for path, said in found:
             if path not in self.lacks and path not in self.unstable:
                 self._noticed.add(path)
-                if os.path.lexists(path):
+                # What went away may be there again by now.
+                if os.path.lexists(path) and _GONE not in said:
                     self.lacks[path] = said
 
     def held_still(self) -> bool:

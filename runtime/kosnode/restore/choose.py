@@ -56,6 +56,7 @@ def choose(
     restic: Restic,
     *,
     heads: Mapping[str, Mapping[str, Any]],
+    order: Sequence[str],
     trail: Trail | None,
     publics: Sequence[str],
 ) -> Chosen:
@@ -63,6 +64,7 @@ def choose(
 
     Args:
         heads: what is known of snapshots' heads, by run; for a restore to a time between two snapshots.
+        order: ids of the snapshots that are known, oldest first.
         trail: what the witness says of this source's node; None where there is no witness.
         publics: keys of which one must have signed the manifest.
 
@@ -76,10 +78,9 @@ def choose(
     name = restic.repository.name
     if not found:
         raise NotFoundError(f"repository {name} has no snapshot of source {wish.source}", key="source")
-    # The order of the witness counts, since clocks may go back.
-    if trail is not None and trail.lines:
-        order = {str(line.value["snapshot"]): line.seq for line in trail.lines}
-        found.sort(key=lambda one: (order.get(one.id, 0), one.time, one.id))
+    # The order in which they were made counts, since clocks go back and forth.
+    rank = {snapshot: number for number, snapshot in enumerate(order, 1)}
+    found.sort(key=lambda one: (rank.get(one.id, 0), one.time, one.id))
     snapshot = _pick(wish, found, heads)
     listed, digest = read_manifest(restic, snapshot, wish.source, publics)
     last = None if trail is None else trail.newest(wish.source)

@@ -187,15 +187,16 @@ class Restoring:
         if order.repository is not None:
             repositories = [config.repository(order.repository)]
         trail = self._trail()
-        heads = {
-            str(entry["run"]): entry["heads"]
-            for entry in self._context.runs.all()
-            if entry.get("kind") == "run" and entry["source"] == order.wish.source
-        }
-        if trail is not None:
-            for line in trail.lines:
-                if line.value["source"] == order.wish.source:
-                    heads[str(line.value["run"])] = line.value["heads"]
+        heads: dict[str, Any] = {}
+        known: list[str] = []
+        for entry in self._context.runs.all():
+            if entry.get("kind") == "run" and entry["source"] == order.wish.source:
+                heads[str(entry["run"])] = entry["heads"]
+                known += [str(one["id"]) for one in entry["snapshots"]]
+        if trail is not None and trail.newest(order.wish.source) is not None:
+            lines = [line.value for line in trail.lines if line.value["source"] == order.wish.source]
+            heads.update((str(line["run"]), line["heads"]) for line in lines)
+            known = [str(line["snapshot"]) for line in lines]
         missed: list[KosError] = []
         for repository in repositories:
             try:
@@ -203,6 +204,7 @@ class Restoring:
                     order.wish,
                     self._context.restic(repository),
                     heads=heads,
+                    order=known,
                     trail=trail,
                     publics=self._context.public_keys(),
                 )

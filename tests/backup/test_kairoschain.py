@@ -1,0 +1,208 @@
+"""The data of a KairosChain node, backed up while it appends (K05, K13, K20)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from backup.backup_node import BackupNode
+from backup.files import listing
+from kosnode.ledger import verifier
+
+ROUNDS = int(os.environ.get("KOS_ROUNDS", "1"))
+
+# Appends as the application does: under an exclusive lock, by truncating the file and writing it anew.
+APPEND = """
+import fcntl, hashlib, json, sys, datetime
+path, count = sys.argv[1], int(sys.argv[2])
+def sha(text): return hashlib.sha256(text.encode()).hexdigest()
+while count:
+    count -= 1
+    with open(path + ".lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with open(path, "r+", encoding="utf-8") as stream:
+            chain = json.load(stream)
+            last, data = chain[-1], [f"entry {len(chain)} \\u00e4"]
+            when = datetime.datetime.utcnow().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            block = {"index": len(chain), "timestamp": when, "data": data, "previous_hash": last["hash"]}
+            block["merkle_root"] = sha(data[0])
+            said = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+            block["hash"] = sha(f"{len(chain)}{when}{last['hash']}{block['merkle_root']}{said}")
+            stream.seek(0); stream.truncate()
+            stream.write(json.dumps(chain + [block], ensure_ascii=False, indent=2))
+"""
+
+
+def data_directory(folder: Path) -> Path:
+    """Make a data directory as a node of version 3 has it."""
+    data = folder / "data"
+    for name in (
+        ".kairos_meta.yml config/safety.yml skills/config.yml skills/kairos.rb skills/action_log.jsonl "
+        "knowledge/k/k.md context/s/n/n.md skillsets/config.yml storage/tokens.json storage/tls/key.pem "
+        "storage/snapshots/snapshot_1.json storage/embeddings/skills/x.bin storage/export/e.json"
+    ).split():
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_text(name)
+    genesis = {
+        "index": 0,
+        "timestamp": "1970-01-01T00:00:00.000000Z",
+        "data": ["Genesis Block"],
+        "previous_hash": "0" * 64,
+        "merkle_root": "0" * 64,
+    }
+    text = f"0{genesis['timestamp']}{'0' * 64}{'0' * 64}" + '["Genesis Block"]'
+    genesis["hash"] = hashlib.sha256(text.encode()).hexdigest()
+    (data / "storage/blockchain.json").write_text(json.dumps([genesis], indent=2))
+    (data / "storage/blockchain.json.lock").touch()
+    return data
+
+
+def append(data: Path, count: int) -> None:
+    ledger = str(data / "storage/blockchain.json")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", APPEND, ledger, str(count)], check=True)
+
+
+@contextlib.contextmanager
+def appending(data: Path) -> Iterator[None]:
+    """Have another process append all the time."""
+    ledger = str(data / "storage/blockchain.json")
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", APPEND, ledger, "-1"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def configure(node: BackupNode, data: Path, **more: object) -> None:
+    source = {"class": "critical", "method": "kairoschain", "path": str(data)}
+    repository = node.repository(data.parent / "repository")
+    node.configure({"ledger": source}, {"main": repository}, **more)
+    node.init()
+
+
+def test_every_run_during_continuous_appends_holds_a_whole_ledger(node: BackupNode, tmp_path: Path) -> None:
+    data = data_directory(tmp_path)
+    configure(node, data)
+    lengths = []
+    with appending(data):
+        for number in range(10 if ROUNDS < 6 else 50):
+            heads = node.run()["sources"][0]["heads"]
+            lengths.append(heads["length"])
+            out = tmp_path / f"out{number}"
+            answer = node.kosctl("restore", "ledger", "--to", str(out))
+            assert answer["ok"], (number, answer["error"])
+            head = verifier.head(out / "data/storage/blockchain.json")
+            assert head.as_dict() == heads
+            shutil.rmtree(out)
+    assert lengths == sorted(lengths)
+    assert lengths[-1] > lengths[0]
+
+
+def test_each_file_has_its_class_and_what_the_application_makes_again_is_not_there(
+    node: BackupNode, tmp_path: Path
+) -> None:
+    data = data_directory(tmp_path)
+    configure(node, data)
+    run = node.run()
+    snapshot = run["sources"][0]["snapshots"][0]["id"]
+    path = f"{node.var}/stage/ledger/manifest/manifest.json"
+    listed = json.loads(node.restic("dump", snapshot, path))
+    found = {
+        one["path"].partition("/data/data/")[2]: one for one in listed["entries"] if one["type"] == "file"
+    }
+    ranks = {name: one.get("class", listed["class"]) for name, one in found.items()}
+    assert ranks == {
+        ".kairos_meta.yml": "high",
+        "config/safety.yml": "high",
+        "context/s/n/n.md": "medium",
+        "knowledge/k/k.md": "high",
+        "skills/action_log.jsonl": "low",
+        "skills/config.yml": "critical",
+        "skills/kairos.rb": "critical",
+        "skillsets/config.yml": "high",
+        "storage/blockchain.json": "critical",
+        "storage/export/e.json": "low",
+        "storage/snapshots/snapshot_1.json": "medium",
+        "storage/tls/key.pem": "critical",
+        "storage/tokens.json": "critical",
+    }
+
+
+def test_after_a_restore_the_ledger_is_as_long_as_the_manifest_says(node: BackupNode, tmp_path: Path) -> None:
+    data = data_directory(tmp_path)
+    append(data, 5)
+    configure(node, data)
+    heads = node.run()["sources"][0]["heads"]
+    before = {
+        key: value for key, value in listing(data).items() if "embeddings" not in key and ".lock" not in key
+    }
+    shutil.rmtree(data)
+    assert node.kosctl("restore", "ledger")["ok"]
+    assert verifier.head(data / "storage/blockchain.json").as_dict() == heads
+    assert listing(data) == before
+
+
+def test_a_ledger_that_was_cut_made_anew_or_is_another_nodes_is_not_backed_up(
+    node: BackupNode, tmp_path: Path
+) -> None:
+    data = data_directory(tmp_path)
+    append(data, 5)
+    configure(node, data)
+    node.run()
+    ledger = data / "storage/blockchain.json"
+    whole = ledger.read_text()
+    ledger.write_text(json.dumps(json.loads(whole)[:3], indent=2))
+    assert "ends before block 5" in node.refused(3, "backup", "run")
+    append(data, 4)
+    assert "another block 5" in node.refused(3, "backup", "run")
+    ledger.write_text(whole)
+    append(data, 1)
+    node.run()
+    assert len(node.snapshots()) == 2
+
+
+def test_after_a_restore_to_an_older_state_the_next_run_goes_on_from_there(
+    node: BackupNode, tmp_path: Path
+) -> None:
+    data = data_directory(tmp_path)
+    append(data, 5)
+    configure(node, data)
+    first = node.run()["run"]
+    append(data, 5)
+    node.run()
+    done = node.kosctl("restore", "ledger", "--run", first, "--older")
+    assert done["ok"], done
+    append(data, 1)
+    assert node.run()["sources"][0]["heads"]["length"] == 7
+
+
+def test_a_ledger_that_is_absent_damaged_or_torn_is_a_failure(node: BackupNode, tmp_path: Path) -> None:
+    data = data_directory(tmp_path)
+    append(data, 3)
+    configure(node, data)
+    ledger = data / "storage/blockchain.json"
+    whole = ledger.read_text()
+    ledger.write_text(whole.replace("entry 2", "entry X"))
+    node.refused(10, "backup", "run")
+    ledger.write_text(whole[:-10])
+    node.refused(2, "backup", "run")
+    ledger.unlink()
+    assert "is not there" in node.refused(4, "backup", "run")
+    assert node.snapshots() == []
+
+
+def test_a_data_directory_that_another_program_synchronises_is_refused(
+    node: BackupNode, tmp_path: Path
+) -> None:
+    data = data_directory(tmp_path)
+    configure(node, data)
+    (tmp_path / ".stfolder").mkdir()
+    assert "synchronises" in node.refused(2, "backup", "run")
