@@ -55,8 +55,9 @@ def test_of_two_operators_only_the_one_with_the_lease_switches(fleet: FaultFleet
 
 
 def test_of_two_commands_the_second_is_told_who_is_at_work(node: FaultNode) -> None:
-    slot = f"/var/lib/kos/releases/.new-{node.releases[NEW].root}"
-    with stopped(node, node.reset, ("stage", NEW), after=slot, until=lambda: node.has(slot)) as staging:
+    tree = f"/var/lib/kos/releases/.new-{node.releases[NEW].root}/tree"
+    made = f'"{tree}", 0777'
+    with stopped(node, node.reset, ("stage", NEW), after=made, until=lambda: node.has(tree)) as staging:
         for words in (("stage", PLAIN), ("activate", OLD), ("gc",)):
             refused = node.kosctl(*words)
             assert refused.exit == 5, refused
