@@ -13,7 +13,7 @@ from ..command import Result
 from ..errors import DamagedError, InputError, KosError
 from ..paths import NodePaths
 from ..restore.restoring import Restoring
-from . import metrics, restic, signing, upkeep
+from . import host_cli, metrics, restic, signing, upkeep
 from .context import Context, progress
 from .opening import open_all
 from .run import Outcome, Run
@@ -46,6 +46,9 @@ def add_parser(subparsers: Any) -> None:
     forgetting = _add(verbs, "forget", forget)
     forgetting.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
     _add(verbs, "unlock", unlock)
+    for name, work in (("apply", host_cli.apply), ("remove", host_cli.remove)):
+        shaping = _add(verbs, name, work)
+        shaping.add_argument("--check", action="store_true", help="say what would be done")
     listing = _add(verbs, "list", list_runs)
     listing.add_argument("--source", metavar="NAME", help="only this one")
 
@@ -211,7 +214,7 @@ def bind(work: Work) -> Callable[[argparse.Namespace], Result]:
                 {"exit": error.exit_code, "changed": bool(error.detail), "error": error.message},
             )
             raise
-        if done.changed and not getattr(args, "dry_run", False):
+        if done.changed and not (getattr(args, "dry_run", False) or getattr(args, "check", False)):
             _audit(context, args, {"exit": 0, "changed": True})
         return done
 

@@ -1,0 +1,35 @@
+"""`kosctl backup apply` and `kosctl backup remove`, for role backup: from arguments to a result."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .. import files
+from ..command import Result
+from ..host import Change
+from . import host
+from .context import Context
+
+MAX_SPEC_BYTES = 1024 * 1024
+
+
+def apply(context: Context, args: argparse.Namespace) -> Result:
+    """Make the host as the spec on standard input says (for role backup)."""
+    data = sys.stdin.buffer.read(MAX_SPEC_BYTES + 1)
+    done = host.apply(
+        files.parse(data, limit=MAX_SPEC_BYTES, what="the spec"), context.paths, check=args.check
+    )
+    return _result(done.pop("changes"), done)
+
+
+def remove(context: Context, args: argparse.Namespace) -> Result:
+    """Take timers, server, table and secrets off the host; the data stays (for role backup)."""
+    return _result(host.remove(context.paths, check=args.check), {})
+
+
+def _result(changes: Sequence[Change], more: dict[str, object]) -> Result:
+    shown = [one for one in changes if one.path is not None]
+    diff = [{"path": one.path, "before": one.before or "", "after": one.after or ""} for one in shown]
+    return Result({**more, "diff": diff}, bool(changes), [one.action for one in changes])
