@@ -11,8 +11,7 @@ export KOS_ROUNDS ?= 1
 
 PYTHON := .venv/bin/python
 BED := $(PYTHON) tests/bed/bed.py
-# The fault tests that are proven; the others run by name until they are.
-FAULTS := tests/bed tests/artefact tests/fault/fallback tests/fault/test_clock.py
+FAULTS := tests/bed tests/artefact tests/fault
 FLEET_INVENTORY := inventories/local
 ROLE ?=
 
@@ -61,8 +60,7 @@ test-molecule: setup ## the roles and the fleet on systemd containers; ROLE=runt
 .PHONY: test-fault
 test-fault: setup ## crashes, hostile mirrors, wrong clocks, full disks, cut links; KOS_SEED=… replays a failure
 	@echo "fault: $(FAULTS), $(KOS_ROUNDS) rounds of each random test"
-	@pytest $(FAULTS)
-	@echo "fault: LEFT OUT, not proven yet: $(filter-out $(FAULTS),$(wildcard tests/fault/test_*.py))"
+	@pytest $(FAULTS) --numprocesses 2 --dist loadfile
 
 .PHONY: test-infra
 test-infra: setup ## the Pulumi programs, their policies and the inventory that follows them

@@ -26,8 +26,9 @@ _INTRODUCTION = """\
 What a node does when it is killed, lied to, cut off, filled up or told a wrong time. Each row is a fault \
 that was brought about on purpose, on containers that boot a real systemd or, for `fallback` alone, in a \
 folder. After each of them the node has to run a good release, whole and healthy, with the state that goes \
-with it; where it does not, that is counted as lost. A trial that nobody confirms has a deadline of 6 to 12 \
-seconds here, and the longest time until healthy holds it where nothing but the dead-man acts.
+with it; where it does not, that is counted as lost. Seconds count from the fault until a good release runs \
+well. Where only the dead-man ends a trial, its deadline is brought about and not waited for; where the link \
+is cut it is 20 seconds away.
 
 This page is made from `build/faults.json` by `tools/faults_page.py`. `make test-fault` takes few rounds of \
 what is random, `KOS_ROUNDS=50 make test-fault` kills at every call; `KOS_SEED` replays a run.
