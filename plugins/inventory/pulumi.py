@@ -151,7 +151,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             contract, instances = self._known(path, cache)
             hosts = _fleet_groups.join(contract, instances, self.get_option("aws_profile"))
         except ImportError as error:
-            raise AnsibleParserError(f"{path}: {missing_required_lib(error.name)}") from None
+            # What boto3 brings is not what somebody has to install.
+            library = "boto3" if error.name == "botocore" else str(error.name)
+            raise AnsibleParserError(f"{path}: {missing_required_lib(library)}") from None
         except (_contract.ContractError, _stack.StackError, _cloud.CloudError) as error:
             raise AnsibleParserError(f"{path}: {error}") from None
         for sentence in hosts.warnings:

@@ -34,8 +34,8 @@ class Bucket:
     profile: str | None = None
     endpoint: str | None = None
 
-    def read(self, key: str) -> bytes | None:
-        """Return an object, None where there is none.
+    def read(self, key: str, limit: int) -> bytes | None:
+        """Return the first bytes of an object, at most `limit` of them; None where there is no object.
 
         Raises:
             CloudError: no credentials, or the bucket refuses.
@@ -44,7 +44,7 @@ class Bucket:
         with _explained(where, self.profile) as exceptions:
             client = _client("s3", self.region, self.profile, self.endpoint)
             try:
-                return bytes(client.get_object(Bucket=self.name, Key=key)["Body"].read())
+                return bytes(client.get_object(Bucket=self.name, Key=key)["Body"].read(limit))
             except exceptions.ClientError as error:
                 if error.response.get("Error", {}).get("Code") == "NoSuchKey":
                     return None
@@ -127,8 +127,10 @@ def _explained(what: str, profile: str | None) -> Iterator[t.Any]:
     )
     try:
         yield exceptions
-    except exceptions.ProfileNotFound:
-        raise CloudError(f"{what}: profile {profile} is not in the AWS configuration") from None
+    except exceptions.ProfileNotFound as error:
+        raise CloudError(
+            f"{what}: profile {error.kwargs['profile']!r} is not in the AWS configuration"
+        ) from None
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
         raise CloudError(f"{what}: no credentials; looked at {looked}") from None
     except exceptions.ClientError as error:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import re
@@ -149,8 +150,8 @@ def _from_bucket(bucket: str, prefix: str, path: str, query: str) -> bytes | Non
     said = {name: values[-1] for name, values in parse_qs(query).items()}
     store = _cloud.Bucket(bucket, said.get("region"), said.get("profile"), said.get("endpoint"))
     key = f"{prefix}/{path}" if prefix else path
-    data = store.read(key)
-    return data if data is not None else store.read(f"{key}.gz")
+    data = store.read(key, MAX_BYTES + 1)
+    return data if data is not None else store.read(f"{key}.gz", MAX_BYTES + 1)
 
 
 def _bounded(path: Path) -> bytes:
@@ -161,7 +162,7 @@ def _bounded(path: Path) -> bytes:
 def _json(data: bytes, where: str) -> t.Any:
     if data[:2] == b"\x1f\x8b":
         try:
-            data = gzip.decompress(data)
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MAX_BYTES + 1)
         except (OSError, EOFError) as error:
             raise StackError(f"{where}: is not whole: {error}") from None
     if len(data) > MAX_BYTES:

@@ -123,3 +123,9 @@ def _refuse_twins(objects: list[Object], where: str) -> None:
         if one.key in seen:
             refuse(where, f"units.{one.name}", "the canary of another unit has that name")
         seen.add(one.key)
+    hosts: dict[str, str] = {}
+    for one in (each for each in objects if each.body["kind"] == "Ingress"):
+        host = one.body["spec"]["rules"][0]["host"]
+        if host in hosts:
+            refuse(where, f"units.{one.name}.expose.host", f"{host} is that of {hosts[host]} already")
+        hosts[host] = one.name

@@ -121,8 +121,7 @@ def _object(
     name = unit.id if track == MAIN else f"{unit.id}-{CANARY}"
     ready = canary.bake_s if track == CANARY and canary is not None else READY_S
     step_s = unit.entry.timeout_s + ready
-    # Those of a StatefulSet are changed one by one.
-    steps = replicas if kind == "StatefulSet" and replicas is not None else STEPS
+    steps = replicas if unit.max_replicas is not None and replicas is not None else STEPS
     spec: dict[str, Any] = {
         "selector": {"matchLabels": {NAME_LABEL: unit.id, TRACK_LABEL: track}},
         "minReadySeconds": ready,
@@ -141,10 +140,10 @@ def _object(
         spec["replicas"] = replicas
     if kind == "Deployment":
         spec["progressDeadlineSeconds"] = step_s + PATIENCE_S
-        spec["strategy"] = {
-            "type": "RollingUpdate",
-            "rollingUpdate": {"maxSurge": SHARE, "maxUnavailable": 0},
-        }
+        # A new one beside the old ones is one more than a unit may allow.
+        one_by_one = {"maxSurge": 0, "maxUnavailable": 1}
+        rolling = {"maxSurge": SHARE, "maxUnavailable": 0} if unit.max_replicas is None else one_by_one
+        spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": rolling}
     if kind == "DaemonSet":
         spec["updateStrategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": SHARE}}
     if kind == "StatefulSet":

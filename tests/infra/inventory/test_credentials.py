@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from ansible.errors import AnsibleParserError
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError, CredentialRetrievalError
+
+from ansible_collections.kos.fleet.plugins.plugin_utils import _contract
 
 from .conftest import Read
 
@@ -33,7 +36,7 @@ def test_missing_credentials_for_a_state_are_named_too(read: Read) -> None:
 
 
 def test_a_profile_that_is_not_configured_is_named(read: Read) -> None:
-    with pytest.raises(AnsibleParserError, match="profile team is not in the AWS configuration"):
+    with pytest.raises(AnsibleParserError, match="profile 'team' is not in the AWS configuration"):
         read(aws_profile="team")
 
 
@@ -43,6 +46,26 @@ def test_half_of_a_credential_is_none(read: Read, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(AnsibleParserError, match="no credentials") as refused:
         read()
     assert "AKIDHALF" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"), [("boto3", "boto3"), ("botocore", "boto3"), ("fastjsonschema", "fastjsonschema")]
+)
+def test_a_library_that_is_missing_is_named(
+    read: Read, monkeypatch: pytest.MonkeyPatch, missing: str, named: str
+) -> None:
+    _contract._validator.cache_clear()
+    monkeypatch.setitem(sys.modules, missing, None)
+
+    with pytest.raises(AnsibleParserError, match=f"required Python library .{named}."):
+        read()
+
+
+def test_a_profile_of_the_environment_is_named_too(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "")
+
+    with pytest.raises(AnsibleParserError, match="profile '' is not in the AWS configuration"):
+        read()
 
 
 @pytest.mark.parametrize(

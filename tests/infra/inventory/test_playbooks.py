@@ -59,7 +59,7 @@ def inventory(contract: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monk
     key.parent.mkdir()
     key.write_text("ssh-ed25519 AAAA somebody\n")
     plugin: Any = inventory_loader.get("kos.fleet.pulumi")
-    launch(contract, "canary")
+    launch(contract, "canary", note="{{ 7 * 7 }}")
     launch(contract, "rest", 2)
     plugin.parse(InventoryData(), DataLoader(), str(folder / "fleet.pulumi.yml"), cache=False)
     plugin.update_cache_if_changed()
@@ -88,6 +88,8 @@ def test_a_rollout_is_planned_with_no_value_copied_by_hand(
     (canary,) = plan["waves"][0]["hosts"]
     assert seen[canary]["bootstrap_zone"] == "eu-central-1a"
     assert seen[canary]["bootstrap_class"] == "griot"
+    # What somebody writes into a tag is never run on the controller.
+    assert seen[canary]["kos_instance"]["tags"]["note"] == "{{ 7 * 7 }}"
     for node in seen.values():
         assert node["bootstrap_fleet"] == contract["fleet"]
         assert node["bootstrap_mirrors"] == [contract["mirror"]["url"]]

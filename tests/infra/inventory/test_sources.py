@@ -216,6 +216,7 @@ def test_a_missing_command_is_named(read: Read, pulumi: Callable[..., None]) -> 
         (b"", "is not JSON"),
         (b'{"version": 3, "checkp', "is not JSON"),
         (b"\x1f\x8b\x08", "is not whole"),
+        (gzip.compress(b"{}", mtime=0)[:-4], "is not whole"),
         (b"[]", "neither a contract, nor a state"),
         (b'{"version": 3}', "neither a contract, nor a state"),
         (b'{"checkpoint": {"latest": {"resources": {}}}}', "neither a contract, nor a state"),

@@ -100,6 +100,13 @@ def test_what_the_unit_forbids_is_refused_in_the_settings(
     assert rule in refused.value.message
 
 
+def test_two_units_behind_one_name_are_refused() -> None:
+    expose = {"expose": {"host": "a.example", "port": 8080, "tls_secret": "t"}}
+
+    with pytest.raises(InputError, match=r"units\.web\.expose\.host: a\.example is that of other already"):
+        rendered(document(), document(id="other"), web=expose, other=expose)
+
+
 def test_a_unit_that_has_the_name_of_anothers_canary_is_refused() -> None:
     twins = [document(), document(id="web-canary", image=IMAGE)]
 

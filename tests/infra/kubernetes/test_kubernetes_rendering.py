@@ -75,6 +75,15 @@ def test_what_a_unit_says_of_its_replicas_decides_what_runs_it(changes: dict[str
     assert one(stack, f"{kind}/web").body["kind"] == kind
 
 
+def test_a_change_never_makes_more_replicas_than_the_unit_allows() -> None:
+    def rolling(**changes: Any) -> dict[str, Any]:
+        spec = one(rendered(document(**changes), web={"replicas": 2}), "Deployment/web").body["spec"]
+        return dict(spec["strategy"]["rollingUpdate"])
+
+    assert rolling(max_replicas=2) == {"maxSurge": 0, "maxUnavailable": 1}
+    assert rolling() == {"maxSurge": "25%", "maxUnavailable": 0}
+
+
 def test_the_state_of_a_unit_of_which_there_is_one_is_a_volume_that_outlives_it() -> None:
     stack = rendered(document(state={"size": "20G"}), web={"storage_class": "fast"})
     claim = one(stack, "PersistentVolumeClaim/web-state")
