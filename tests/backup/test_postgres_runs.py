@@ -14,7 +14,7 @@ import pytest
 
 from backup.postgres_world import VERSION, PostgresWorld, postgres_world
 from kosnode.backup import patterns, postgres
-from kosnode.backup.source import Prepared
+from kosnode.backup.source import Configured, Prepared
 from kosnode.errors import DamagedError, DiskError, InputError, KosError, NotFoundError, RefusedError
 
 
@@ -185,12 +185,17 @@ def test_a_cluster_that_archives_elsewhere_or_does_not_run_is_refused(world: Pos
     assert world.source.unconfigure() == []
     with pytest.raises(InputError, match="its WAL does not go into the backups"):
         world.source.check()
+    world.server.ask("ALTER SYSTEM SET archive_command = 'cp %p /elsewhere'", "SELECT pg_reload_conf()")
+    with pytest.raises(RefusedError, match="archives its WAL elsewhere already"):
+        world.source.configure()
+    assert not gone.exists()
+    world.server.ask("ALTER SYSTEM RESET archive_command")
     world.control("stop")
     with pytest.raises(NotFoundError, match="does not run"):
         world.source.check()
-    assert world.source.configure().restart
+    assert [path.name for path in world.source.configure().changed] == ["kos-backup.conf"]
     world.control("start")
-    assert world.source.configure() == postgres.Configured([], restart=False)
+    assert world.source.configure() == Configured([])
     world.source.check()
     assert world.server.ask("SHOW archive_timeout") == [["1min"]]
 

@@ -15,12 +15,12 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from .. import boot, disk, files
+from .. import boot, disk, evidence, files
 from ..errors import DamagedError, DiskError, InputError, KosError, NotFoundError, RefusedError
 from . import pg_check, pg_server, pgbackrest
 from .account import Account
@@ -28,7 +28,7 @@ from .config import SourceSpec
 from .pg_server import Cluster, Connection
 from .pgbackrest import Contents, Repository
 from .places import Places
-from .source import Finding, Move, Prepared, Restored, Root, Source, SwapPlan
+from .source import Configured, Finding, Move, Prepared, Restored, Root, Source, SwapPlan
 
 FULL_AFTER = timedelta(days=7)
 DIFF_AFTER = timedelta(days=1)
@@ -42,19 +42,6 @@ _GENERATED = """
 SELECT DISTINCT name FROM pg_file_settings
 WHERE sourcefile LIKE '%/postgresql.auto.conf' AND (name LIKE 'recovery_target%' OR name = 'restore_command')
 """
-
-
-@dataclass(frozen=True)
-class Configured:
-    """What `configure` did.
-
-    Attributes:
-        changed: files that are other than before.
-        restart: whether the cluster archives only after a restart.
-    """
-
-    changed: list[Path]
-    restart: bool
 
 
 class Postgres(Source):
@@ -100,14 +87,17 @@ class Postgres(Source):
         """Let the cluster archive its WAL into the repository; a second call changes nothing."""
         cluster = pg_server.find(self.cluster, self._key)
         repository = self._repository(cluster.account)
+        if cluster.running:
+            self._refuse_other_archive(repository, _settings(_connection(cluster)))
         changed = [path for path, text in self._files(cluster, repository).items() if _write(path, text)]
         if not cluster.running:
-            return Configured(changed, restart=True)
+            return Configured(changed)
         if repository.contents() is None:
             repository.create()
         server = _connection(cluster)
         server.ask("SELECT pg_reload_conf()")
-        return Configured(changed, restart=_settings(server)["archive_mode"] == "off")
+        restart = _settings(server)["archive_mode"] == "off"
+        return Configured(changed, restart=self._service if restart else None)
 
     def unconfigure(self) -> list[Path]:
         """Let the cluster no longer archive; the repository stays. Returns the files that went."""
@@ -151,7 +141,9 @@ class Postgres(Source):
             _check_time(restored.until, heads)
         data = root.stored.with_name(f"{root.stored.name}.data")
         self._clear(data, account)
-        _let_through([restored.scratch.parent, restored.scratch, root.stored.parent], account)
+        ours = restored.scratch.parent
+        inside = [above for above in root.stored.parents if above == ours or ours in above.parents]
+        _let_through([*reversed(inside), restored.scratch], account)
         folder = restored.scratch / "pgbackrest"
         _make(folder, account)
         repository = Repository(folder, root.stored, self.spec.name, account)
@@ -184,6 +176,8 @@ class Postgres(Source):
 
     def went_back(self, before: Mapping[str, Any], prepared: Prepared) -> str | None:
         now = prepared.heads
+        if "system" not in before:
+            return None
         if before["system"] != now["system"]:
             return f"it is another cluster: {now['system']}, and was {before['system']}"
         if (now["timeline"], _lsn(now)) < (before["timeline"], _lsn(before)):
@@ -218,18 +212,30 @@ class Postgres(Source):
         words = repository.command("archive-push")
         return f"{shlex.join(words).replace('%', '%%')} %p"
 
+    def _refuse_other_archive(self, repository: Repository, settings: Mapping[str, str]) -> None:
+        """Refuse to take its WAL away from where somebody sends it."""
+        command = settings["archive_command"]
+        if command not in ("", "(disabled)") and str(repository.config) not in command:
+            raise RefusedError(
+                f"{self.cluster} archives its WAL elsewhere already, by {evidence.redact(command)!r}: "
+                "take archive_command out of its configuration first",
+                key=self._key,
+            )
+
     def _check_archiving(self, settings: Mapping[str, str]) -> None:
         """Refuse a cluster whose WAL goes elsewhere, or nowhere."""
         repository = Repository(self.folder, self.folder / "repository", self.spec.name, Account("", 0, 0))
         wanted = self._archive_command(repository)
         if settings["archive_command"] != wanted:
             raise InputError(
-                f"archive_command of {self.cluster} is {settings['archive_command']!r}: "
+                f"archive_command of {self.cluster} is {evidence.redact(settings['archive_command'])!r}: "
                 "its WAL does not go into the backups; `kosctl backup init` sets it",
                 key=self._key,
             )
         if settings["archive_mode"] == "off":
-            raise InputError(f"{self.cluster} archives only after a restart", key=self._key)
+            raise InputError(
+                f"{self.cluster} archives only after a restart of {self._service}", key=self._key
+            )
 
     def _contents(self, repository: Repository, server: Connection) -> Contents:
         contents = repository.contents()

@@ -112,6 +112,19 @@ class SwapPlan:
     absent: Sequence[Path] = ()
 
 
+@dataclass(frozen=True)
+class Configured:
+    """What a source made of the host before its first run.
+
+    Args:
+        changed: files that are other than before.
+        restart: systemd unit that has to be restarted before the source can be backed up.
+    """
+
+    changed: Sequence[Path] = ()
+    restart: str | None = None
+
+
 class Source(ABC):
     """One source and its method.
 
@@ -123,6 +136,10 @@ class Source(ABC):
     def __init__(self, spec: SourceSpec, places: Places) -> None:
         self.spec = spec
         self.places = places
+
+    def configure(self) -> Configured:
+        """Make what the source needs before its first run; a second call changes nothing."""
+        return Configured()
 
     @abstractmethod
     def check(self) -> None:
