@@ -7,7 +7,8 @@ Nothing is changed, neither in the cloud nor in the state. There are three answe
     unknown  exit 1   not every resource could be asked for; the reason is given
 
 A usage error ends with 2. What is not known is never taken for clean: a stack without resources, an update
-that broke off, a provider without credentials and a resource that was not looked at are all `unknown`.
+that broke off, a provider without credentials and a resource that was not looked at are all `unknown`. What a
+program ignores (`ignore_changes`) may move, and is no drift.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
@@ -71,9 +72,10 @@ class Look:
 
 
 class _Seen:
-    """Collects what the engine says of each resource."""
+    """Collects what the engine says of each resource; `ignored` has the paths that may change, by URN."""
 
-    def __init__(self) -> None:
+    def __init__(self, ignored: Mapping[str, Sequence[str]]) -> None:
+        self._ignored = ignored
         self.looked_at: set[str] = set()
         self.drifts: list[Drift] = []
         self.errors: list[str] = []
@@ -91,9 +93,12 @@ class _Seen:
             return
         step = event.res_outputs_event.metadata
         self.looked_at.add(step.urn)
-        if step.op not in _UNCHANGED:
-            properties = sorted(step.detailed_diff or step.diffs or ())
-            self.drifts.append(Drift(step.urn, str(step.op.value), tuple(properties)))
+        if step.op in _UNCHANGED:
+            return
+        changed = sorted(step.detailed_diff or step.diffs or ())
+        counted = [path for path in changed if not _within(path, self._ignored.get(step.urn, ()))]
+        if counted or not changed:
+            self.drifts.append(Drift(step.urn, str(step.op.value), tuple(counted)))
 
 
 def look(stack: automation.Stack) -> Look:
@@ -105,13 +110,13 @@ def look(stack: automation.Stack) -> Look:
     try:
         state = stack.export_stack().deployment or {}
         # The engine asks providers about custom resources alone; the others are nothing in a cloud.
-        kept = {each["urn"] for each in state.get("resources") or () if each["custom"]}
+        kept = {each["urn"]: each for each in state.get("resources") or () if each["custom"]}
         if not kept:
             return Look(Answer.UNKNOWN, stack.name, 0, reason="the stack has no resources")
         if state.get("pending_operations"):
             reason = "an update broke off; `pulumi refresh` tells what became of it"
             return Look(Answer.UNKNOWN, stack.name, len(kept), reason=reason)
-        seen = _Seen()
+        seen = _Seen({urn: each.get("ignoreChanges") or () for urn, each in kept.items()})
         try:
             stack.preview_refresh(on_event=seen, color="never")
         except automation.CommandError as error:
@@ -119,7 +124,7 @@ def look(stack: automation.Stack) -> Look:
             return Look(Answer.UNKNOWN, stack.name, len(kept), tuple(seen.drifts), reason)
     except automation.CommandError as error:
         return Look(Answer.UNKNOWN, stack.name, 0, reason=_last_line(error))
-    missed = kept - seen.looked_at
+    missed = kept.keys() - seen.looked_at
     if seen.errors or missed:
         reason = seen.reason or f"{len(missed)} of {len(kept)} resources were not looked at"
         return Look(Answer.UNKNOWN, stack.name, len(kept), tuple(seen.drifts), reason)
@@ -157,6 +162,10 @@ def _sentences(found: Look) -> list[str]:
         f"{of}; {found.reason}" if found.reason else of,
         *(f"  {drift.change} {drift.urn} {', '.join(drift.properties)}".rstrip() for drift in found.drifts),
     ]
+
+
+def _within(path: str, prefixes: Sequence[str]) -> bool:
+    return any(path == prefix or path.startswith((f"{prefix}.", f"{prefix}[")) for prefix in prefixes)
 
 
 def _last_line(error: Exception) -> str:

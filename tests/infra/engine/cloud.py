@@ -101,7 +101,9 @@ class Cloud:
 
     def all(self, kind: str = "*", name: str = "*") -> list[Resource]:
         """Return the resources whose type and logical name match, by type and name."""
-        read = (Resource(**json.loads(path.read_text())) for path in self._resources.glob("*.json"))
+        # A type without wildcards is found by the names of files alone.
+        names = "*.json" if set("*?[") & set(kind) else f"{_digest(kind)}-*.json"
+        read = (Resource(**json.loads(path.read_text())) for path in self._resources.glob(names))
         found = [each for each in read if fnmatchcase(each.type, kind) and fnmatchcase(each.name, name)]
         return sorted(found, key=lambda each: (each.type, each.name, each.id))
 
@@ -159,8 +161,7 @@ class Cloud:
         return self.folder / "calls.jsonl"
 
     def _path(self, kind: str, identity: str) -> Path:
-        digest = hashlib.sha256(f"{kind}\n{identity}".encode()).hexdigest()
-        return self._resources / f"{digest[:32]}.json"
+        return self._resources / f"{_digest(kind)}-{_digest(identity)}.json"
 
     def _read_faults(self) -> list[Fault]:
         path = self.folder / "faults.json"
@@ -174,6 +175,10 @@ class Cloud:
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def _write(path: Path, value: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -186,8 +187,7 @@ class Fake:
                 raise RefusedError(f"the cloud already has a {target.type} with the name {name}")
             if not behaviour.prefix:
                 return name
-        seed = f"{target.urn} {len(self._cloud.calls('create'))}"
-        return f"{behaviour.prefix}{hashlib.sha256(seed.encode()).hexdigest()[:17]}"
+        return f"{behaviour.prefix}{secrets.token_hex(9)[:17]}"
 
     def _changed(self, kind: str, state: Json, news: Json) -> Iterator[str]:
         settled = self._behaviour(kind).settled

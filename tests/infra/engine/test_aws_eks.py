@@ -11,6 +11,7 @@ from pulumi import automation
 
 from infra.conftest import ROOT
 from infra.engine.harness import Engine, Stack
+from kos_infra import drift
 
 PROGRAM = ROOT / "pulumi/aws_eks"
 SETTINGS = "kos-aws-eks:settings"
@@ -97,3 +98,12 @@ def test_a_cluster_that_is_protected_stays_even_when_the_state_lets_it_go(cluste
     cluster.unprotect()
     assert "deletion protection is enabled" in cluster.destroy().error
     assert cluster.cloud.one(CLUSTER)
+
+
+def test_what_a_scaler_moves_is_no_drift(cluster: Stack) -> None:
+    scaled = cluster.cloud.one(WORKERS, "arm").state["scalingConfig"]
+    cluster.cloud.edit(WORKERS, "arm", scalingConfig={**scaled, "desiredSize": 4})
+    assert drift.look(cluster.automation).answer is drift.Answer.CLEAN
+    cluster.cloud.edit(WORKERS, "arm", scalingConfig={**scaled, "desiredSize": 4, "maxSize": 40})
+    found = drift.look(cluster.automation)
+    assert [each.properties for each in found.drifts] == [("scalingConfig.maxSize",)]

@@ -78,6 +78,20 @@ def test_the_canary_gets_a_change_first_and_a_failure_there_spares_the_others(
     assert [call.name for call in fleet.cloud.calls("update", GROUP)] == ["canary-a", "canary-a", "griot-b"]
 
 
+def test_the_canary_can_be_changed_alone(fleet: Stack) -> None:
+    def other_images(settings: dict[str, Any]) -> None:
+        settings["images"]["aarch64"]["id"] = "ami-0ddddddddddddddd4"
+        settings["images"]["x86_64"]["id"] = "ami-0eeeeeeeeeeeeeee5"
+
+    fleet.change(SETTINGS, other_images)
+    alone = fleet.up(target=["**::canary-a"])
+    assert alone.error == ""
+    assert {name for _, _, name in alone.steps} == {"canary-a"}
+    rest = fleet.up()
+    assert rest.error == ""
+    assert {name for _, _, name in rest.steps} == {"griot-b"}
+
+
 def test_another_bundle_is_on_the_mirror_before_a_machine_is_told_of_it(fleet: Stack, tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     data = gzip.compress(b"another one")
