@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import re
@@ -79,12 +80,9 @@ def _make(path: Path) -> None:
             file.write(secrets.token_urlsafe(32) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        # Whoever comes first has made it; another task of this run takes what is there.
-        if not path.exists():
-            try:
-                os.link(fresh, path)
-            except FileExistsError:
-                return
+        # Whoever comes first has made it; a task that works for another host takes what is there.
+        with contextlib.suppress(FileExistsError):
+            os.link(fresh, path)
         # The only copy of a recovery key has to outlive a power cut.
         holder = os.open(path.parent, os.O_RDONLY)
         os.fsync(holder)
