@@ -212,8 +212,19 @@ def _secrets(value: t.Any, key: str) -> Iterator[str]:
 def _validator() -> Callable[[object], object]:
     import fastjsonschema
 
-    validator: Callable[[object], object] = fastjsonschema.compile(schema(), use_default=False)
+    validator: Callable[[object], object] = fastjsonschema.compile(_open(schema()), use_default=False)
     return validator
+
+
+def _open(part: t.Any) -> t.Any:
+    """A schema that lets keys pass that it does not know: they are added without a new format."""
+    if isinstance(part, dict):
+        return {
+            key: _open(value)
+            for key, value in part.items()
+            if (key, value) != ("additionalProperties", False)
+        }
+    return [_open(value) for value in part] if isinstance(part, list) else part
 
 
 def _check_schema(value: dict[str, t.Any], where: str) -> None:
@@ -232,9 +243,6 @@ def _broken(error: t.Any) -> tuple[str, str]:
     if error.rule == "required":
         missing = next(name for name in error.rule_definition if name not in error.value)
         return f"{key}.{missing}", "is missing"
-    if error.rule == "additionalProperties":
-        unknown = min(set(error.value) - set(error.definition.get("properties", {})))
-        return f"{key}.{unknown}", "is no key of a contract"
     rule = (error.definition or {}).get("x-rule")
     if rule:
         return key, f"must be {rule}"

@@ -44,7 +44,6 @@ def change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (change("format", "1"), "kos_fleet.format: is '1'; this version"),
         (change("format", True), "kos_fleet.format: is True; this version"),
         (change("region", None), "kos_fleet.region: is missing"),
-        (change("regoin", "x"), "kos_fleet.regoin: is no key of a contract"),
         (change("account", 123456789012), "kos_fleet.account: must be the twelve digits of an AWS account"),
         (change("account", "1234"), "kos_fleet.account: must be the twelve digits of an AWS account"),
         (change("zones", []), "kos_fleet.zones: must contain at least 1 items"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -163,6 +165,19 @@ def test_each_page_of_instances_costs_one_call_and_nothing_else_does(
 
     assert len(read().hosts) == nodes
     assert calls == ["DescribeInstances"] * pages
+
+
+def test_a_key_that_a_later_program_added_to_the_format_is_let_pass(
+    contract: dict[str, Any], read: Read, tmp_path: Path
+) -> None:
+    (node,) = launch(contract, "canary")
+    contract["observability"] = {"url": "https://metrics.demo.example/"}
+    contract["groups"][0]["gpu"] = True
+    (tmp_path / "contract.json").write_text(json.dumps(contract))
+
+    inventory = read(compose={"metrics": "kos_contract.observability.url"})
+
+    assert inventory.hosts[node].vars["metrics"] == "https://metrics.demo.example/"
 
 
 def test_hosts_compose_and_group_what_the_cloud_says_of_them(contract: dict[str, Any], read: Read) -> None:
