@@ -123,7 +123,8 @@ make_infra() {
     fi
     say "installing the Python packages of requirements/infra.txt into $folder (a minute or two)"
     .venv/bin/python -m venv --clear "$folder" 9>&- || die "python could not make $folder"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+    # Of its thousands of modules few are used, and those are compiled when they are.
+    "$folder/bin/python" -m pip install --no-compile --quiet --disable-pip-version-check --require-hashes \
         --requirement requirements/infra.txt 9>&- ||
         die "pip could not install requirements/infra.txt; what it said is above"
     printf '%s\n' "$wanted" >"$folder/.made-from"

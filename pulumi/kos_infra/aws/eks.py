@@ -48,7 +48,13 @@ class ClusterStack:
         provider = Provider("aws", region=wanted.region, allowed_account_ids=[wanted.account])
         options = pulumi.ResourceOptions(provider=provider)
         keys = Keys(
-            "keys", names, region=wanted.region, log_groups=log_groups(names), kept="secrets", opts=options
+            "keys",
+            names,
+            region=wanted.region,
+            log_groups=log_groups(names),
+            kept="secrets",
+            protect=wanted.deletion_protection,
+            opts=options,
         )
         network = Network(
             "network",

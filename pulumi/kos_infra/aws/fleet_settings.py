@@ -67,6 +67,13 @@ class NodeGroupSettings(Settings):
         return base
 
 
+LAUNCH_SECONDS = 900
+"""How long a machine has for its first boot, after which it is replaced."""
+
+BEFORE_TRIAL_SECONDS = 300
+"""How much of that it needs before it can try a release."""
+
+
 class NodeSettings(Settings):
     """What every node of the fleet is told; the rest of its node.json follows from where it is."""
 
@@ -75,6 +82,16 @@ class NodeSettings(Settings):
     policy: dict[str, int | bool] = Field(default_factory=dict)
     operator_keys: list[str] = Field(min_length=1)
     install: bool = False
+
+    @model_validator(mode="after")
+    def _first_boot_has_time(self) -> NodeSettings:
+        deadline, most = self.policy.get("deadline_s", 0), LAUNCH_SECONDS - BEFORE_TRIAL_SECONDS
+        if self.install and deadline > most:
+            raise ValueError(
+                f"policy.deadline_s: {deadline} is longer than the {most} seconds that a machine has to "
+                "install a release at its first boot; make it shorter, or install false"
+            )
+        return self
 
 
 class BackupSettings(Settings):

@@ -24,6 +24,7 @@ class Keys(pulumi.ComponentResource):
         region: str,
         log_groups: str,
         kept: str,
+        protect: bool = True,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Args:
@@ -31,11 +32,12 @@ class Keys(pulumi.ComponentResource):
         names: physical names and tags.
         region: where the keys are.
         log_groups: what the names of the log groups begin with that the machines' key encrypts.
-        kept: what the other key encrypts; nobody deletes it by accident.
+        kept: what the other key encrypts.
+        protect: whether that one stays, so that nobody deletes it by accident.
         """
         super().__init__("kos:aws:Keys", name, None, opts)
         own = pulumi.ResourceOptions(parent=self)
-        lasting = pulumi.ResourceOptions(parent=self, protect=True, retain_on_delete=True)
+        lasting = pulumi.ResourceOptions(parent=self, protect=protect, retain_on_delete=protect)
         self.machines = _key("machines", names, own, _machines(names, region, log_groups))
         self.kept = _key(kept, names, lasting, [_owner(names)])
         self.register_outputs({})

@@ -31,11 +31,10 @@ from pulumi_aws.ec2._inputs import (
 )
 from pulumi_aws.ec2.launch_template import LaunchTemplate
 
-from .fleet_settings import Image, NodeGroupSettings
+from .fleet_settings import LAUNCH_SECONDS, Image, NodeGroupSettings
 from .names import Names
 
 LAUNCH_HOOK = "kos-node"
-LAUNCH_SECONDS = 900
 CHECKPOINTS = (34, 67, 100)
 CHECKPOINT_DELAY = "600"
 TAGGED = ("instance", "volume", "network-interface")

@@ -184,6 +184,11 @@ FLEET = [
         "node: a node refuses this: operator",
     ),
     ("a policy that a node refuses", put("node/policy", {"deadline_s": 10}), "node: a node refuses this: "),
+    (
+        "a trial that is longer than a first boot",
+        put("node/install", True, "node/policy", {"deadline_s": 700}),
+        "node: policy.deadline_s: 700 is longer than the 600 seconds that a machine has",
+    ),
     ("a policy key that does not exist", put("node/policy", {"bake": 10}), "node: a node refuses this: "),
     ("a root of trust that is not there", put("trust_root", "nowhere.json"), "trust_root: "),
     ("a bundle that is not there", put("bundle", "nowhere"), "`make collection` makes it"),

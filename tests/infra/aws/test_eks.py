@@ -66,6 +66,7 @@ def test_a_cluster_is_protected_by_the_engine_and_by_the_cloud(run: Run, stack: 
     cluster = run("aws_eks", stack).one(CLUSTER, "cluster")
     assert cluster.protect is protected
     assert cluster.inputs["deletionProtection"] is protected
+    assert run("aws_eks", stack).one("aws:kms/key:Key", "secrets").protect is protected
 
 
 def test_machines_of_both_architectures_have_a_pinned_image(prod: Recording) -> None:
