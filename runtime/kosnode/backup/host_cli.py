@@ -5,18 +5,23 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .. import files
 from ..command import Result
-from ..host import Change
-from . import host
 from .context import Context
+
+if TYPE_CHECKING:
+    from ..host import Change
 
 MAX_SPEC_BYTES = 1024 * 1024
 
 
 def apply(context: Context, args: argparse.Namespace) -> Result:
     """Make the host as the spec on standard input says (for role backup)."""
+    # What shapes a host takes long to import, and a run does without.
+    from . import host
+
     data = sys.stdin.buffer.read(MAX_SPEC_BYTES + 1)
     done = host.apply(
         files.parse(data, limit=MAX_SPEC_BYTES, what="the spec"), context.paths, check=args.check
@@ -26,6 +31,8 @@ def apply(context: Context, args: argparse.Namespace) -> Result:
 
 def remove(context: Context, args: argparse.Namespace) -> Result:
     """Take timers, server, table and secrets off the host; the data stays (for role backup)."""
+    from . import host
+
     return _result(host.remove(context.paths, check=args.check), {})
 
 
