@@ -92,9 +92,13 @@ def test_a_postgresql_cluster_is_shipped_and_comes_back_as_a_directory_that_star
         {"db": {"class": "critical", "method": "postgres", "cluster": f"{VERSION}/main", "interval_s": 60}},
         {"main": node.repository(cluster.base / "repository")},
     )
-    node.init()
-    assert "its WAL does not go into the backups" in node.refused(2, "backup", "run")
-    cluster.archive()
+    service = f"postgresql@{VERSION}-main.service"
+    answer = node.init()
+    assert answer["actions"][-1] == f"restart {service}, before it can be backed up"
+    assert not node.init()["changed"]
+    assert f"archives only after a restart of {service}" in node.refused(2, "backup", "run")
+    cluster.control("restart")
+    assert node.init()["result"]["sources"] == []
     cluster.server.ask("CREATE TABLE record (id int)", "INSERT INTO record VALUES (1)")
     node.run()
     cluster.server.ask("INSERT INTO record VALUES (2)")

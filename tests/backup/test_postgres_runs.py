@@ -195,7 +195,7 @@ def test_a_cluster_that_archives_elsewhere_or_does_not_run_is_refused(world: Pos
         world.source.check()
     assert [path.name for path in world.source.configure().changed] == ["kos-backup.conf"]
     world.control("start")
-    assert world.source.configure() == Configured([])
+    assert world.source.configure() == Configured()
     world.source.check()
     assert world.server.ask("SHOW archive_timeout") == [["1min"]]
 

@@ -13,10 +13,11 @@ from ..command import Result
 from ..errors import DamagedError, InputError, KosError
 from ..paths import NodePaths
 from ..restore.restoring import Restoring
-from . import host_cli, metrics, restic, signing, upkeep
+from . import host_cli, methods, metrics, restic, signing, upkeep
 from .context import Context, progress
 from .opening import open_all
 from .run import Outcome, Run
+from .source import Configured
 from .upkeep import Turn
 from .witness import Mounted
 
@@ -105,8 +106,33 @@ def init(context: Context, args: argparse.Namespace) -> Result:
         if watching is not None:
             seen.read(watching)
         opened = open_all(context.config, context.runs, seen.repositories(), given or None, context.restic)
+        configured = _configure(context)
     made = [f"open repository {one['name']}" for one in opened if one["made"]]
-    return Result({"repositories": opened, "node_key": public}, bool(made), made)
+    made += [f"write {path}" for one in configured for path in one["changed"]]
+    said = [f"restart {one['restart']}, before it can be backed up" for one in configured if one["restart"]]
+    said += [f"source {one['name']} is not ready: {one['error']}" for one in configured if one["error"]]
+    result = {"repositories": opened, "node_key": public, "sources": configured}
+    return Result(result, bool(made), [*made, *said])
+
+
+def _configure(context: Context) -> list[dict[str, Any]]:
+    """Let each source make the host ready for it; returns those that have something to say.
+
+    A source that is not there does not keep a node from being opened: it may be what is to be restored.
+    """
+    done: list[dict[str, Any]] = []
+    for spec in context.config.sources:
+        if spec.rank == "skip":
+            continue
+        found, error = Configured(), None
+        try:
+            found = methods.make(spec, context.places).configure()
+        except KosError as problem:
+            error = problem.message
+        if found != Configured() or error:
+            changed = [str(path) for path in found.changed]
+            done.append({"name": spec.name, "changed": changed, "restart": found.restart, "error": error})
+    return done
 
 
 def check(context: Context, args: argparse.Namespace) -> Result:

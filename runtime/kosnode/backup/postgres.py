@@ -81,7 +81,7 @@ class Postgres(Source):
                 f"{self.cluster} has tablespaces outside its data directory, which are not backed up",
                 key=self._key,
             )
-        self._check_archiving(_settings(server))
+        self._check_archiving(cluster, _settings(server))
 
     def configure(self) -> Configured:
         """Let the cluster archive its WAL into the repository; a second call changes nothing."""
@@ -91,13 +91,13 @@ class Postgres(Source):
             self._refuse_other_archive(repository, _settings(_connection(cluster)))
         changed = [path for path, text in self._files(cluster, repository).items() if _write(path, text)]
         if not cluster.running:
-            return Configured(changed)
+            return Configured(tuple(changed))
         if repository.contents() is None:
             repository.create()
         server = _connection(cluster)
         server.ask("SELECT pg_reload_conf()")
         restart = _settings(server)["archive_mode"] == "off"
-        return Configured(changed, restart=self._service if restart else None)
+        return Configured(tuple(changed), restart=self._service if restart else None)
 
     def unconfigure(self) -> list[Path]:
         """Let the cluster no longer archive; the repository stays. Returns the files that went."""
@@ -115,7 +115,7 @@ class Postgres(Source):
         cluster = self._running()
         server = _connection(cluster)
         settings = _settings(server)
-        self._check_archiving(settings)
+        self._check_archiving(cluster, settings)
         segment_bytes = int(settings["wal_segment_size"])
         repository = self._repository(cluster.account)
         contents = self._contents(repository, server)
@@ -222,19 +222,18 @@ class Postgres(Source):
                 key=self._key,
             )
 
-    def _check_archiving(self, settings: Mapping[str, str]) -> None:
+    def _check_archiving(self, cluster: Cluster, settings: Mapping[str, str]) -> None:
         """Refuse a cluster whose WAL goes elsewhere, or nowhere."""
-        repository = Repository(self.folder, self.folder / "repository", self.spec.name, Account("", 0, 0))
-        wanted = self._archive_command(repository)
-        if settings["archive_command"] != wanted:
+        if settings["archive_mode"] == "off" and (cluster.settings / "conf.d" / SETTINGS).exists():
+            raise InputError(
+                f"{self.cluster} archives only after a restart of {self._service}", key=self._key
+            )
+        repository = Repository(self.folder, self.folder / "repository", self.spec.name, cluster.account)
+        if settings["archive_command"] != self._archive_command(repository):
             raise InputError(
                 f"archive_command of {self.cluster} is {evidence.redact(settings['archive_command'])!r}: "
                 "its WAL does not go into the backups; `kosctl backup init` sets it",
                 key=self._key,
-            )
-        if settings["archive_mode"] == "off":
-            raise InputError(
-                f"{self.cluster} archives only after a restart of {self._service}", key=self._key
             )
 
     def _contents(self, repository: Repository, server: Connection) -> Contents:
