@@ -66,16 +66,25 @@ def inventory(contract: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monk
     return folder
 
 
+def run(inventory: Path, play: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook in a process of its own, for which there is no cloud: what it knows is in the cache."""
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", str(inventory), str(play), *options]
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "build"),
+        "KOS_REPORT_DIR": str(play.parent / "report"),
+    }
+    del environment["AWS_ACCESS_KEY_ID"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 def test_a_rollout_is_planned_with_no_value_copied_by_hand(
     inventory: Path, tmp_path: Path, contract: dict[str, Any]
 ) -> None:
     (tmp_path / "play.yml").write_text(PLAY)
 
-    ansible = [sys.executable, "-m", "ansible", "playbook", "-i", str(inventory), str(tmp_path / "play.yml")]
-    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "build")}
-    # The cloud is not there for this process: what it knows is in the cache.
-    del environment["AWS_ACCESS_KEY_ID"]
-    done = subprocess.run(ansible, env=environment, capture_output=True, text=True, check=False)
+    done = run(inventory, tmp_path / "play.yml")
     assert done.returncode == 0, done.stdout + done.stderr
 
     seen = json.loads((tmp_path / "seen.json").read_text())
@@ -93,6 +102,17 @@ def test_a_rollout_is_planned_with_no_value_copied_by_hand(
     for node in seen.values():
         assert node["bootstrap_fleet"] == contract["fleet"]
         assert node["bootstrap_mirrors"] == [contract["mirror"]["url"]]
+
+
+def test_an_inventory_that_cannot_be_read_is_an_error_and_not_an_empty_fleet(
+    inventory: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "play.yml").write_text(PLAY)
+
+    done = run(inventory, tmp_path / "play.yml", "--flush-cache")
+
+    assert done.returncode != 0
+    assert "no credentials; looked at" in done.stdout + done.stderr
 
 
 def test_the_example_names_a_program_of_this_project() -> None:
