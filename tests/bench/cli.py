@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from . import engine, figures, inventory, ledger, operations, page, transfer
+from . import deltas, engine, figures, inventory, ledger, operations, page, transfer
 from .figures import Figure
 from .fleet import Fleet, fleet
 
@@ -79,6 +79,11 @@ BENCHMARKS = (
         "inventory",
         "listing a fleet that Pulumi made",
         lambda shop: inventory.listed(shop.folder("inventory")),
+    ),
+    Benchmark(
+        "deltas",
+        "page deltas of a large SQLite database",
+        lambda shop: deltas.deltas(shop.folder("deltas")),
     ),
     Benchmark("downtime", "downtime of a patch", lambda shop: operations.downtime(shop.fleet)),
     Benchmark("recovery", "the way back from a bad release", lambda shop: operations.recovery(shop.fleet)),
