@@ -39,7 +39,8 @@ def test_defaults_and_specification_of_a_role_agree(role: str) -> None:
 
 @pytest.mark.parametrize("role", NAMES)
 def test_every_variable_of_a_role_begins_with_its_name_and_is_used(role: str) -> None:
-    text = "".join(path.read_text() for path in (ROLES / role / "tasks").glob("*.yml"))
+    files = [path for part in ("tasks", "vars") for path in (ROLES / role / part).glob("*.yml")]
+    text = "".join(path.read_text() for path in files)
     for name in role_variables(ROLES / role):
         assert name.startswith(f"{role}_")
         assert name in text

@@ -220,6 +220,7 @@ def test_a_restic_that_is_new_enough_is_taken(fake: FakeRestic, said: str) -> No
 def test_a_call_that_is_interrupted_leaves_no_restic_behind(
     fake: FakeRestic, store: Restic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    store._timeout_s = 60
     # A moment, so that the signal comes while restic is waited for and not while it is started.
     fake.says(script=f"echo $$ > {fake.folder}/pid; sleep 0.3; kill -INT $PPID; exec sleep 600")
     with pytest.raises(KeyboardInterrupt):

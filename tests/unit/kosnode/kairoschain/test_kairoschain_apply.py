@@ -13,6 +13,7 @@ from unit.stand_in.kairos_gem import NEW, OLD, KairosChain
 
 from kosnode import ledger
 from kosnode.errors import (
+    BusyError,
     DamagedError,
     DiskError,
     InputError,
@@ -24,6 +25,7 @@ from kosnode.errors import (
 from kosnode.kairoschain import data as data_
 from kosnode.kairoschain import units
 from kosnode.kairoschain.application import read_yaml
+from kosnode.lock import Lock
 
 NEWER = "3.76.0"
 
@@ -293,12 +295,19 @@ def test_an_upgrade_that_was_killed_is_finished_or_taken_back_by_the_next_run(
             (world.root / "opt/kairos/current").unlink()
             (world.root / "opt/kairos/current").symlink_to(folder.name)
     assert application.program.is_file()
+    assert world.apply(NEWER, check=True).changes
     done = world.apply(NEWER)
     assert done.version == NEWER
     assert "kept" in world.ledger.read_text()
     assert ledger.verify(world.ledger).ok
     assert {path.name for path in world.data.parent.iterdir()} <= {"data", "data.failed"}
     assert world.apply(NEWER).changes == ()
+
+
+def test_two_runs_at_once_do_not_meet(world: World) -> None:
+    lock = world.root / "run/kos/kairoschain.lock"
+    with Lock(lock).hold("kairoschain"), pytest.raises(BusyError, match="kairoschain"):
+        world.apply()
 
 
 # What the ledger says
