@@ -26,6 +26,7 @@ from .spec import Spec, parse, version_of
 from .tokens import AdminToken
 
 _ROOT_ONLY = Owned(mode=0o600)
+_FINISH = Change("finish an upgrade that was broken off, or take it back")
 _STEP_S = 0.2
 _START_S = 60.0
 _LOCK_WAIT_S = 5.0
@@ -108,6 +109,9 @@ class _Run:
 
     def plan(self) -> Outcome:
         """Say what would be done."""
+        if self.copies.before.exists():
+            # What it is that goes on is only known once it was tried.
+            return self._outcome([_FINISH], None)
         self._refuse()
         changes, _ = self._changes()
         return self._outcome(changes, ledger.verify(layout.ledger(self.spec.data)).head)
@@ -214,7 +218,7 @@ class _Run:
     def _changes(self) -> tuple[list[Change], list[str]]:
         """Return what differs, and the units that are to be started, or started again."""
         systemd = self.machine.systemd
-        first = [Change("finish an upgrade that was broken off")] if self.copies.before.exists() else []
+        first = [_FINISH] if self.copies.before.exists() else []
         first += self._planned(self._base())
         inside = self._planned(self._inside())
         if self.fresh:

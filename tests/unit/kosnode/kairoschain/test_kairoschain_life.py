@@ -1,4 +1,4 @@
-"""The guard of a start, the deep check, the removal, and the units (K05, K09, K20, K27-K29)."""
+"""The guard of a start, the deep check, the removal, and the units (K09, K20, K27 to K29)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unit.kosnode.kairoschain.kairos_world import KEY, PEM, World
 
 from kosnode import ledger
 from kosnode.errors import DamagedError, InputError, NotFoundError
-from kosnode.kairoschain import guard, health, layout, record, remove, units
+from kosnode.kairoschain import guard, health, record, remove, units
 from kosnode.kairoschain.places import Places
 from kosnode.kairoschain.settings import merge
 from kosnode.kairoschain.spec import Spec, parse
@@ -220,19 +220,6 @@ def test_an_old_log_is_moved_and_none_is_made_by_another(world: World) -> None:
     assert text.splitlines()[1] == "/var/lib/kairos/data/skills/action_log.jsonl {"
     assert "nocreate" in text
     assert "copytruncate" not in text
-
-
-def test_each_path_has_one_class_and_what_is_made_again_is_not_kept() -> None:
-    """K05."""
-    assert layout.class_of("storage/blockchain.json") == "critical"
-    assert (
-        layout.class_of("storage/embeddings/skills/x")
-        == layout.class_of("storage/blockchain.json.lock")
-        == "skip"
-    )
-    assert layout.class_of("skillsets/core/x") == layout.class_of(".kairos_meta.yml") == "high"
-    assert layout.class_of("context/s/a.md") == "medium"
-    assert layout.class_of("new-in-a-later-version") == "high"
 
 
 def test_settings_of_an_operator_replace_lists_and_join_mappings() -> None:
