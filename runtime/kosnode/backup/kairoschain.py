@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import DamagedError, DiskError, InputError, NotFoundError
 from ..ledger import anchor, lock, verifier
-from . import patterns, scan, tree
+from . import manifest, patterns, scan, tree
 from .places import Places
 from .source import Finding, Prepared, Restored, Root, Source
 
@@ -72,16 +72,9 @@ class KairosChain(Source):
         head = verifier.head(copy / LEDGER)
         yield Prepared([Root(self.path, copy)], head.as_dict())
 
-    def rank_of(self, stored: Path) -> str | None:
+    def rank_of(self, path: str) -> str | None:
         copy = Places.staged_data(self.places.stage(self.spec.name)) / self.path.name
-        if not stored.is_relative_to(copy):
-            return None
-        path = PurePosixPath(stored.relative_to(copy))
-        for pattern, rank in CLASSES:
-            depth = pattern.count("/") + 1
-            if any(len(one.parts) == depth and one.match(pattern) for one in (path, *path.parents)):
-                return rank
-        return None
+        return class_of(path.removeprefix(manifest.relative(copy)).lstrip("/"))
 
     def verify(self, restored: Restored) -> list[Finding]:
         found = []
@@ -104,6 +97,16 @@ class KairosChain(Source):
         if found.relation == anchor.CUT:
             return f"the ledger ends before block {known.index}, which it had"
         return f"the ledger has another block {known.index}: it is that of another node, or was made anew"
+
+
+def class_of(name: str) -> str | None:
+    """Return the class of a path below the data directory; None where the table has none for it."""
+    path = PurePosixPath(name)
+    for pattern, rank in CLASSES:
+        depth = pattern.count("/") + 1
+        if any(len(one.parts) == depth and one.match(pattern) for one in (path, *path.parents)):
+            return rank
+    return None
 
 
 def _copy(found: scan.Walk, source: Path, target: Path) -> None:

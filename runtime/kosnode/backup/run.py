@@ -30,7 +30,7 @@ _SHOWN = 20
 _YOUNG_NS = 60_000_000_000
 _GONE = "no such file or directory"
 # What a restore that is not confirmed keeps beside live data.
-_NEVER = (".kos-restore-*", ".kos-before-*")
+_NEVER = (".kos-restore-", ".kos-before-")
 
 
 @dataclass(frozen=True)
@@ -398,8 +398,9 @@ class _Shipment:
         self._hashes = hashes
         self._stage = stage
         roots = [root.stored for root in prepared.roots]
-        self._patterns = patterns.anchored([*source.spec.exclude, *prepared.exclude, *_NEVER], roots)
-        self._excluded = patterns.matcher(self._patterns)
+        self._patterns = patterns.anchored([*source.spec.exclude, *prepared.exclude], roots)
+        matched = patterns.matcher(self._patterns)
+        self._excluded = lambda path: path.rpartition("/")[2].startswith(_NEVER) or matched(path)
         self._began_ns = scan.now_ns()
         self._walk = scan.Walk()
         self._noticed: set[str] = set()
@@ -417,7 +418,9 @@ class _Shipment:
     @property
     def exclude(self) -> list[str]:
         """Patterns for restic: those of the source, and what neither side can store."""
-        return [*self._patterns, *map(patterns.literal, self._walk.special)]
+        # By the name alone, since restic takes long over a pattern of several parts.
+        never = [f"{beginning}*" for beginning in _NEVER]
+        return [*self._patterns, *never, *map(patterns.literal, self._walk.special)]
 
     def list(self) -> None:
         """Walk and hash what is there now."""
@@ -433,7 +436,7 @@ class _Shipment:
         self.entries = tuple(self._ranked(entry) for entry in read.entries if entry.path not in lacking)
 
     def _ranked(self, entry: manifest.Entry) -> manifest.Entry:
-        rank = self._rank_of(Path(os.fsdecode(b"/" + manifest.decode(entry.path))))
+        rank = self._rank_of(entry.path)
         return entry if rank is None else replace(entry, rank=rank)
 
     def unread(self, found: Sequence[tuple[str, str]]) -> None:

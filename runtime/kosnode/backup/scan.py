@@ -22,7 +22,7 @@ from pathlib import Path
 
 from .. import files
 from ..errors import NotFoundError
-from .manifest import Entry, decode, encode, relative, sort_key
+from .manifest import Entry, encode, relative, sort_key
 from .source import Root
 
 READ_BYTES = 1 << 20
@@ -95,9 +95,9 @@ class Hashes:
         try:
             value = json.loads(path.read_bytes())
             self._saved_ns = int(value["time_ns"])
-            self._restless = [os.fsdecode(decode(one)) for one in value["restless"]]
+            self._restless = list(value["restless"])
             for name, (size, mtime, ctime, inode, digest) in value["files"].items():
-                self._known[os.fsdecode(decode(name))] = ((size, mtime, ctime, inode), str(digest))
+                self._known[name] = ((size, mtime, ctime, inode), digest)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             self._known = {}
 
@@ -139,13 +139,14 @@ class Hashes:
             if digest is None or path in moving:
                 continue
             if one.status.st_mtime_ns < limit and one.status.st_ctime_ns < limit:
-                kept[encode(os.fsencode(path))] = [*one.identity, digest]
+                kept[path] = [*one.identity, digest]
         value = {
             "time_ns": now_ns(),
-            "restless": sorted(encode(os.fsencode(path)) for path in moving),
+            "restless": sorted(moving),
             "files": kept,
         }
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Escaped as JSON can, so that names which are not UTF-8 need no form of their own.
         files.write_durable(self._path, json.dumps(value, separators=(",", ":")).encode(), mode=0o600)
 
 

@@ -122,14 +122,14 @@ def _run(words: list[str], stdin: bytes = b"") -> str:
     # Without an agent and without a terminal: nobody is asked for a passphrase.
     environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C"}
     try:
-        done = subprocess.run(
-            [program, *words],
-            input=stdin,
-            capture_output=True,
-            env=environment,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
+        # A file, since a manifest is large and goes through a pipe a page at a time.
+        with tempfile.TemporaryFile() as given:
+            given.write(stdin)
+            given.seek(0)
+            argv = [program, *words]
+            done = subprocess.run(
+                argv, stdin=given, capture_output=True, env=environment, timeout=_TIMEOUT_S, check=False
+            )
     except subprocess.TimeoutExpired:
         raise SigningError(f"ssh-keygen did not end within {_TIMEOUT_S} s") from None
     if done.returncode != 0:

@@ -161,8 +161,12 @@ class Source(ABC):
             KosError: no consistent state could be had; nothing of the source was changed.
         """
 
-    def rank_of(self, stored: Path) -> str | None:
-        """Return the class of a stored path where it has another one than its source, else None."""
+    def rank_of(self, path: str) -> str | None:
+        """Return the class of an entry where it has another one than its source, else None.
+
+        Args:
+            path: as the manifest has it.
+        """
         return None
 
     def rebuild(self, restored: Restored) -> Restored:

@@ -48,29 +48,36 @@ class Owners:
 
     def give(self, entries: Iterable[Entry], places: Sequence[Root]) -> None:
         """Make the accounts of this host own what restic restored by numbers."""
+        where = Whereabouts(places)
         for entry in entries:
-            path = place_of(entry.path, places)
-            if path is not None:
+            path = where.of(entry.path)
+            if path is not None and os.path.lexists(path):
                 os.lchown(path, self.users[entry.uid], self.groups[entry.gid])
                 if entry.kind != "link":
                     # A change of owner takes the set-id bits away.
-                    path.chmod(entry.mode)
+                    Path(path).chmod(entry.mode)
 
 
-def place_of(encoded: str, places: Sequence[Root]) -> Path | None:
-    """Return where an entry is now.
+class Whereabouts:
+    """Tells where each entry of a manifest is now.
 
     Args:
-        encoded: path of the entry.
         places: `live` as the manifest has its stored root, `stored` where that is now.
     """
-    path = Path(os.fsdecode(b"/" + manifest.decode(encoded)))
-    for place in places:
-        if path == place.live:
-            return place.stored
-        if place.live in path.parents:
-            return place.stored / path.relative_to(place.live)
-    return None
+
+    def __init__(self, places: Sequence[Root]) -> None:
+        known = [(manifest.relative(place.live), os.fspath(place.stored)) for place in places]
+        self._known = [(root, f"{root}/", target) for root, target in known]
+
+    def of(self, encoded: str) -> str | None:
+        """Return the absolute path of an entry; None where it is in none of the places."""
+        for root, below, target in self._known:
+            if encoded.startswith(below):
+                rest = encoded[len(root) :]
+                return target + (rest if "\\" not in rest else os.fsdecode(manifest.decode(rest)))
+            if encoded == root:
+                return target
+        return None
 
 
 def compare(
@@ -80,7 +87,7 @@ def compare(
 
     Args:
         listed: for what is unstable.
-        places: as `place_of` takes them.
+        places: as `Whereabouts` takes them.
         entries: those that were to come back.
         owners: as they have to be on this host.
 
@@ -91,10 +98,11 @@ def compare(
     found = scan.walk([place for place in places if os.path.lexists(place.stored)], lambda path: False)
     wanted: dict[str, Entry] = {}
     findings: list[Finding] = []
+    where = Whereabouts(places)
     for entry in entries:
-        where = place_of(entry.path, places)
-        if where is not None:
-            wanted[os.fspath(where)] = entry
+        path = where.of(entry.path)
+        if path is not None:
+            wanted[path] = entry
     for path, entry in wanted.items():
         one = found.seen.get(path)
         if one is None:

@@ -12,7 +12,7 @@ from ..backup.manifest import Entry, Manifest
 from ..backup.restic import Restic
 from ..backup.source import Finding, Root
 from ..errors import DiskError, InputError
-from .compare import Owners, compare, place_of
+from .compare import Owners, Whereabouts, compare
 
 
 def places_in(listed: Manifest, folder_of: Callable[[Root], Path]) -> list[Root]:
@@ -47,8 +47,9 @@ def check_room(entries: Sequence[Entry], places: Sequence[Root], reserve: int) -
         device = folder.stat().st_dev
         where[device] = folder
         there = size_of(place.stored)
-        of_place = [entry.size for entry in entries if place_of(entry.path, [place]) is not None]
-        needed.setdefault(device, []).append(max(0, sum(of_place) - there))
+        inside = Whereabouts([place])
+        of_place = sum(entry.size for entry in entries if entry.size and inside.of(entry.path) is not None)
+        needed.setdefault(device, []).append(max(0, of_place - there))
     for device, parts in needed.items():
         free = shutil.disk_usage(where[device]).free
         missing = sum(parts) + reserve - free
@@ -89,12 +90,13 @@ def fetch(
     for place in places:
         together.setdefault((place.live.parent, place.stored.parent), []).append(place)
     for (parent, target), group in together.items():
-        inside = [path for path in only if place_of(path, group) is not None]
+        where = Whereabouts(group)
+        inside = [path for path in only if where.of(path) is not None]
         if only and not inside:
             continue
         target.mkdir(mode=0o711, parents=True, exist_ok=True)
         wanted = [Path(os.fsdecode(b"/" + manifest.decode(path))) for path in inside]
-        of_group = [entry for entry in entries if place_of(entry.path, group) is not None]
+        of_group = [entry for entry in entries if where.of(entry.path) is not None]
         restic.restore(
             snapshot,
             parent,
@@ -108,7 +110,7 @@ def settle(listed: Manifest, entries: Sequence[Entry], places: Sequence[Root]) -
     """Give what came back to its owners on this host, and compare it with the manifest."""
     owners = Owners.of(entries)
     if owners.moved:
-        owners.give((entry for entry in entries if _is_there(entry, places)), places)
+        owners.give(entries, places)
     return compare(listed, places, entries, owners)
 
 
@@ -124,8 +126,3 @@ def below(listed: Manifest, paths: Sequence[str]) -> list[Entry]:
         if not any(manifest.below([path], entry.path) for entry in listed.entries):
             raise InputError(f"path: run {listed.run} has no /{path}", key="path")
     return [entry for entry in listed.entries if manifest.below(paths, entry.path)]
-
-
-def _is_there(entry: Entry, places: Sequence[Root]) -> bool:
-    path = place_of(entry.path, places)
-    return path is not None and os.path.lexists(path)

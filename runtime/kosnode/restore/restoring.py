@@ -25,10 +25,11 @@ from ..backup.source import Finding, Move, Restored, Root, Source, SwapPlan
 from ..errors import DamagedError, InputError, KosError, NotFoundError, RefusedError
 from . import swap
 from .choose import Chosen, Wish, choose
-from .compare import place_of
+from .compare import Whereabouts
 from .fetch import below, check_room, fetch, places_in, settle
 from .record import ENDED, OPEN, Record, Records, Step
 
+_SHOWN = 20
 # Methods whose stored paths are their live paths, so that one file of them can come back alone.
 _BY_PATH = ("tree", "node")
 
@@ -424,25 +425,23 @@ class Restoring:
 
 
 def check(source: Source, restored: Restored) -> list[Finding]:
-    """Ask a source and its verifier about what was rebuilt, and see that neither wrote to it."""
-    before = scan.walk(restored.roots, lambda path: False)
+    """Ask a source and its verifier about what was rebuilt, and see that the verifier did not write to it."""
     findings = source.verify(restored)
-    if source.spec.verifier and not findings:
-        path = os.fspath(restored.roots[0].stored)
-        try:
-            hooks.run(
-                [*source.spec.verifier, path],
-                {"KOS_SOURCE": source.spec.name, "KOS_RESTORED": path},
-                folder=restored.scratch,
-                user=source.spec.owner,
-            )
-        except hooks.HookError as error:
-            findings = [Finding("verifier", f"the verifier says no: {error.message}", path)]
+    if findings or not source.spec.verifier:
+        return findings
+    path = os.fspath(restored.roots[0].stored)
+    before = scan.walk(restored.roots, lambda path: False)
+    try:
+        hooks.run(
+            [*source.spec.verifier, path],
+            {"KOS_SOURCE": source.spec.name, "KOS_RESTORED": path},
+            folder=restored.scratch,
+            user=source.spec.owner,
+        )
+    except hooks.HookError as error:
+        return [Finding("verifier", f"the verifier says no: {error.message}", path)]
     touched = scan.changed(before, scan.walk(restored.roots, lambda path: False))
-    return [
-        *findings,
-        *(Finding("side-effect", f"a check wrote to {path}", path) for path in sorted(touched)[:20]),
-    ]
+    return [Finding("side-effect", f"a check wrote to {path}", path) for path in sorted(touched)[:_SHOWN]]
 
 
 def _steps(plan: SwapPlan, record: Record, *, in_place: bool) -> tuple[list[Step], list[Path]]:
@@ -480,10 +479,11 @@ def _narrowed(places: Sequence[Root], only: Sequence[str]) -> list[Root]:
     if not only:
         return list(places)
     found = []
+    where = Whereabouts(places)
     for path in only:
-        where = place_of(path, places)
-        assert where is not None, "a path was looked up in the roots"
-        found.append(Root(Path(os.fsdecode(b"/" + manifest.decode(path))), where))
+        now = where.of(path)
+        assert now is not None, "a path was looked up in the roots"
+        found.append(Root(Path(os.fsdecode(b"/" + manifest.decode(path))), Path(now)))
     return found
 
 
