@@ -89,5 +89,5 @@ class Package:
     name: str
     behaviour: Callable[[str, Shape], Behaviour]
     common: Callable[[Request, Shape], Json]
-    invoke: Callable[[Cloud, Mapping[str, Any], str, Json], Json]
-    configure: Callable[[Cloud, Mapping[str, Any]], None]
+    invoke: Callable[[Mapping[str, Any], str, Json], Json]
+    configure: Callable[[Mapping[str, Any]], None]

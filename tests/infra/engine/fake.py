@@ -78,12 +78,12 @@ class Fake:
         """Take a configuration, or refuse it as the real provider would."""
         self._settings = self._decoded(settings)
         self._meet(Call("configure", self._type, ""))
-        self._package.configure(self._cloud, self._settings)
+        self._package.configure(self._settings)
 
     def invoke(self, function: str, arguments: Json) -> Json:
         """Answer a function, or refuse it by name."""
         self._meet(Call("invoke", function, ""))
-        return self._package.invoke(self._cloud, self._settings, function, arguments)
+        return self._package.invoke(self._settings, function, arguments)
 
     def check(
         self, target: Target, olds: Json, news: Json, seed: bytes

@@ -66,7 +66,7 @@ class _Record:
             self.errors.append(event.diagnostic_event.message.strip())
         if event.resource_pre_event:
             step = event.resource_pre_event.metadata
-            operation = str(getattr(step.op, "value", step.op))
+            operation = str(step.op.value)
             if operation not in ("same", "read", "refresh"):
                 self.steps.append((operation, step.type, step.urn.rpartition("::")[2]))
 
@@ -117,12 +117,8 @@ class Stack:
         """Take the protection of all resources away, as a person does who means to delete them."""
         self._command("state", "unprotect", "--all", "--yes")
 
-    def cancel(self) -> None:
-        """Take the lock of an update that is gone, as a person does."""
-        self.automation.cancel()
-
     def state(self) -> list[dict[str, Any]]:
-        """Return the resources of the exported state, secrets as they are stored."""
+        """Return the resources of the exported state, secrets in the clear."""
         deployment = self.automation.export_stack().deployment or {}
         return list(deployment.get("resources") or [])
 

@@ -10,28 +10,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from infra.engine.behaviour import Behaviour, Package, RefusedError, Request
-from infra.engine.cloud import Cloud, Json
+from infra.engine.cloud import Json
 from infra.engine.shapes import Shape
 
 _REPLACES = {
+    "ConfigMap": {"data", "binaryData"},
     "DaemonSet": {"spec.selector"},
     "Deployment": {"spec.selector"},
-    "Job": {"spec.selector", "spec.template", "spec.completions"},
-    "PersistentVolumeClaim": {
-        "spec.accessModes",
-        "spec.storageClassName",
-        "spec.volumeName",
-        "spec.selector",
-    },
-    "RoleBinding": {"roleRef"},
-    "ClusterRoleBinding": {"roleRef"},
+    "PersistentVolumeClaim": {"spec.accessModes", "spec.storageClassName", "spec.selector"},
     "PriorityClass": {"value", "preemptionPolicy"},
-    "Secret": {"type"},
     "Service": {"spec.clusterIP"},
     "StatefulSet": {
-        *("spec.selector", "spec.serviceName", "spec.podManagementPolicy", "spec.volumeClaimTemplates"),
+        "spec.selector",
+        "spec.serviceName",
+        "spec.podManagementPolicy",
+        "spec.volumeClaimTemplates",
     },
-    "StorageClass": {"provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"},
 }
 
 
@@ -52,15 +46,15 @@ def common(request: Request, outputs: Shape) -> Json:
     return {"status": {}} if "status" in outputs else {}
 
 
-def invoke(cloud: Cloud, settings: Mapping[str, Any], function: str, arguments: Json) -> Json:
+def invoke(settings: Mapping[str, Any], function: str, arguments: Json) -> Json:
     """Refuse every function: our programs read nothing from a cluster."""
     raise RefusedError(f"the fake kubernetes does not answer {function}")
 
 
-def configure(cloud: Cloud, settings: Mapping[str, Any]) -> None:
+def configure(settings: Mapping[str, Any]) -> None:
     """Refuse a configuration that names no cluster: the real provider would take whichever is current."""
     if not (settings.get("kubeconfig") or settings.get("context")):
-        raise RefusedError("configured Kubernetes cluster is unreachable: no kubeconfig is given")
+        raise RefusedError("configured Kubernetes cluster is unreachable: neither kubeconfig nor context")
 
 
 def _object(request: Request) -> Json:

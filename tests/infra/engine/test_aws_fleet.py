@@ -165,7 +165,7 @@ def test_an_engine_that_is_killed_halfway_leaves_a_lock_and_no_doubt(engine: Eng
     engine.cloud.fail("create", GROUP, "griot-b", kills="engine")
     assert stack.up().error != ""
     assert "the stack is currently locked" in stack.up().error
-    stack.cancel()
+    stack.automation.cancel()
     interrupted = drift.look(stack.automation)
     assert interrupted.answer is drift.Answer.UNKNOWN
     assert "pulumi refresh" in interrupted.reason

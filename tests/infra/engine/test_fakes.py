@@ -175,7 +175,7 @@ def test_without_credentials_or_in_another_account_nothing_can_be_done(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOFNOACCOUNT")
     with pytest.raises(RefusedError, match="AWS account ID not allowed: 111122223333"):
         Asked(aws.PACKAGE, cloud, shapes, {"region": "eu-central-1", "allowedAccountIds": '["999999999999"]'})
-    with pytest.raises(RefusedError, match="no kubeconfig is given"):
+    with pytest.raises(RefusedError, match="neither kubeconfig nor context"):
         Asked(kubernetes.PACKAGE, cloud, shapes, {})
 
 
