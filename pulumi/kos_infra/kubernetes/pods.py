@@ -22,7 +22,7 @@ def template(
     unit: Unit,
     *,
     where: str,
-    fleet: str,
+    namespace: str,
     track: str,
     canary_zone: str | None,
     config_map: str | None,
@@ -33,7 +33,7 @@ def template(
     Args:
         unit: a checked unit.
         where: how it is called in messages.
-        fleet: whose priorities it has.
+        namespace: where it is, which has priorities of its own.
         track: `main` or `canary`.
         canary_zone: zone of the canary, None without one. A canary stays in it; one on every machine of the
             others stays out of it.
@@ -53,7 +53,7 @@ def template(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "nodeSelector": {"kubernetes.io/os": "linux"},
-        "priorityClassName": priority_class(fleet, unit.tier),
+        "priorityClassName": priority_class(namespace, unit.tier),
         "terminationGracePeriodSeconds": STOP_TIMEOUT_S,
         "securityContext": {
             "runAsNonRoot": True,
@@ -79,9 +79,9 @@ def template(
     }
 
 
-def priority_class(fleet: str, tier: int) -> str:
-    """Return the name of the PriorityClass of a tier."""
-    return f"{fleet}-tier-{tier}"
+def priority_class(namespace: str, tier: int) -> str:
+    """Return the name of a tier's PriorityClass, which is the whole cluster's as the namespace's name is."""
+    return f"{namespace}-tier-{tier}"
 
 
 def _container(unit: Unit, where: str, configured: bool) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def render(units: Mapping[str, Unit], settings: UnitsSettings, where: str) -> Re
     Raises:
         InputError: what a unit forbids or Kubernetes cannot; names file, key and rule.
     """
-    shared = (network.nothing_else(), *(_priority(settings.fleet, tier) for tier in TIERS))
+    shared = (network.nothing_else(), *(_priority(settings, tier) for tier in TIERS))
     workloads: dict[str, Workload] = {}
     beside: list[Object] = []
     late: list[Object] = []
@@ -55,7 +55,7 @@ def render(units: Mapping[str, Unit], settings: UnitsSettings, where: str) -> Re
         wanted = settings.units[unit.id]
         if wanted.resources:
             unit = unit.with_resources(wanted.resources, where)
-        made = workload(Wish(unit, wanted, place, where, settings.fleet, settings.canary))
+        made = workload(Wish(unit, wanted, place, where, settings.namespace, settings.canary))
         service = network.service(unit, headless=made.kind == "StatefulSet")
         beside += [network.policy(unit), *([service] if service else []), *made.beside]
         if wanted.expose is not None:
@@ -85,15 +85,15 @@ def _namespace(name: str, *, protect: bool) -> Object:
     return Object("namespace", body, protect=protect)
 
 
-def _priority(fleet: str, tier: int) -> Object:
-    name = priority_class(fleet, tier)
+def _priority(settings: UnitsSettings, tier: int) -> Object:
+    name = priority_class(settings.namespace, tier)
     body = {
         "apiVersion": "scheduling.k8s.io/v1",
         "kind": "PriorityClass",
         "metadata": {"name": name},
         "value": _HIGHEST - tier * _STEP,
         "globalDefault": False,
-        "description": f"Units of tier {tier} of fleet {fleet}.",
+        "description": f"Units of tier {tier} of fleet {settings.fleet}.",
     }
     return Object(f"tier-{tier}", body)
 

@@ -34,7 +34,7 @@ class Wish:
         settings: the stack's settings of it.
         where: how the unit is called in messages.
         settings_where: how the settings are.
-        fleet: name of the fleet.
+        namespace: where it will be.
         canary: None without one.
     """
 
@@ -42,7 +42,7 @@ class Wish:
     settings: UnitSettings
     where: str
     settings_where: str
-    fleet: str
+    namespace: str
     canary: Canary | None
 
 
@@ -129,7 +129,7 @@ def _object(
         "template": template(
             unit,
             where=wish.where,
-            fleet=wish.fleet,
+            namespace=wish.namespace,
             track=track,
             canary_zone=None if canary is None else canary.zone,
             config_map=None if config_map is None else config_map.body["metadata"]["name"],

@@ -242,8 +242,8 @@ def test_the_core_goes_before_agents_where_there_is_too_little_room() -> None:
         if each.body["kind"] == "PriorityClass"
     }
 
-    assert pod(stack)["priorityClassName"] == "demo-tier-0"
-    assert value["demo-tier-0"] > value["demo-tier-1"] > value["demo-tier-2"] > value["demo-tier-3"] > 0
+    assert pod(stack)["priorityClassName"] == "kos-tier-0"
+    assert value["kos-tier-0"] > value["kos-tier-1"] > value["kos-tier-2"] > value["kos-tier-3"] > 0
 
 
 def test_several_replicas_are_taken_down_one_at_a_time_and_a_single_one_does_not_block_a_machine() -> None:
