@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -185,7 +186,6 @@ class Header:
         pages: how many changed.
         previous: seal of what stands before it in the chain.
         bytes: size of the body.
-        sha3: digest of the body.
         seal: digest of all this.
     """
 
@@ -197,13 +197,12 @@ class Header:
     pages: int
     previous: str
     bytes: int
-    sha3: str
     seal: str
 
 
 _HEADER_KEYS: dict[str, type] = {
     **{"format": int, "number": int, "time": str, "about": dict, "before": str, "after": str, "size": int},
-    **{"pages": int, "previous": str, "bytes": int, "sha3": str},
+    **{"pages": int, "previous": str, "bytes": int},
 }
 
 
@@ -225,13 +224,8 @@ class Body:
         self.pages = 0
         self.outgrown = False
         self._out, self._base, self._table, self._limit = out, base, table, limit
-        self._hash = hashlib.sha3_256()
         self._numbers: list[int] = []
         self._content: list[bytes] = []
-
-    @property
-    def sha3(self) -> str:
-        return self._hash.hexdigest()
 
     def add(self, number: int, page: bytes) -> None:
         """Take one page; numbers come in order."""
@@ -256,7 +250,6 @@ class Body:
         if self.bytes > self._limit:
             self.outgrown = True
             return
-        self._hash.update(data)
         self._out.write(data)
 
     def _base_page(self, number: int) -> bytes:
@@ -282,7 +275,7 @@ def header_line(
         {
             **{"format": 1, "number": number, "time": time, "about": dict(about), "before": before.root},
             **{"after": after.root, "size": after.size, "pages": body.pages, "previous": previous},
-            **{"bytes": body.bytes, "sha3": body.sha3},
+            "bytes": body.bytes,
         }
     )
     return files.canonical(header) + b"\n"
@@ -315,7 +308,7 @@ def read_header(stream: BinaryIO, what: str) -> Header:
 
 
 def read_body(stream: BinaryIO, header: Header, base: BinaryIO, what: str) -> Iterator[tuple[int, bytes]]:
-    """Yield number and content of each page of a delta, once its whole body is what was written.
+    """Yield number and content of each page of a delta; what they make is proven by the digest alone.
 
     Args:
         stream: the delta, at its body, where it is left by `read_header`.
@@ -326,35 +319,29 @@ def read_body(stream: BinaryIO, header: Header, base: BinaryIO, what: str) -> It
     Raises:
         DamagedError: names the delta and what is wrong.
     """
-    start = stream.tell()
-    computed = hashlib.sha3_256()
-    while data := stream.read(GROUP_BYTES):
-        computed.update(data)
-    if computed.hexdigest() != header.sha3:
-        raise DamagedError(f"{what} is damaged: its body is not what was written", key=what)
-    stream.seek(start)
-    last = -1
-    found = 0
+    last, found = -1, 0
     while head := stream.read(_BATCH.size):
         count, packed_bytes = _unpack_batch(head, what)
         numbers = [number for (number,) in _NUMBER.iter_unpack(_exactly(stream, count * _NUMBER.size, what))]
+        in_order = all(one < other for one, other in itertools.pairwise([last, *numbers]))
+        if not in_order or numbers[-1] >= page_count(header.after.size):
+            raise DamagedError(f"{what} is damaged: it names pages that it cannot hold", key=what)
         old = b"".join(read_page(base, number) for number in numbers)
-        sizes = [_page_bytes(number, header.after.size) for number in numbers]
+        sizes = [min(PAGE_BYTES, header.after.size - number * PAGE_BYTES) for number in numbers]
         out = io.BytesIO()
-        packed = io.BytesIO(_exactly(stream, packed_bytes, what))
         try:
-            made = patch.apply(old, packed, out, sum(sizes))
+            made = patch.apply(old, io.BytesIO(_exactly(stream, packed_bytes, what)), out, sum(sizes))
         except DamagedError as error:
-            raise DamagedError(f"{what} cannot be undone: {error.message}", key=what) from None
-        if made != sum(sizes) or sorted({last, *numbers}) != [last, *numbers]:
-            raise DamagedError(f"{what} does not hold the pages that it names", key=what)
+            raise DamagedError(f"{what} is damaged: {error.message}", key=what) from None
+        if made != sum(sizes):
+            raise DamagedError(f"{what} is damaged: pages are cut off", key=what)
         out.seek(0)
         for number, size in zip(numbers, sizes, strict=True):
             yield number, out.read(size)
         last = numbers[-1]
         found += count
     if found != header.pages:
-        raise DamagedError(f"{what} holds {found} pages and says {header.pages}", key=what)
+        raise DamagedError(f"{what} is damaged: it has {found} of {header.pages} pages", key=what)
 
 
 def read_page(image: BinaryIO, number: int) -> bytes:
@@ -380,20 +367,15 @@ def _tell(first: int, data: bytes, hashes: bytes, old: bytes, changed: Callable[
             changed(first + index, data[index * PAGE_BYTES : (index + 1) * PAGE_BYTES])
 
 
-def _page_bytes(number: int, size: int) -> int:
-    """Return how many bytes a page of an image of `size` bytes has."""
-    return max(0, min(PAGE_BYTES, size - number * PAGE_BYTES))
-
-
 def _unpack_batch(head: bytes, what: str) -> tuple[int, int]:
     count, packed = _BATCH.unpack(head) if len(head) == _BATCH.size else (0, 0)
     if not 0 < count <= GROUP_PAGES or packed > _PATCH_BYTES:
-        raise DamagedError(f"{what} does not hold batches of pages", key=what)
+        raise DamagedError(f"{what} is damaged: it does not hold batches of pages", key=what)
     return count, packed
 
 
 def _exactly(stream: BinaryIO, count: int, what: str) -> bytes:
     data = stream.read(count)
     if len(data) != count:
-        raise DamagedError(f"{what} ends within a batch of pages", key=what)
+        raise DamagedError(f"{what} is damaged: it ends within a batch of pages", key=what)
     return data

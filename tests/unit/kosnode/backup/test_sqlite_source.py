@@ -156,6 +156,36 @@ def test_every_copy_is_whole_while_other_processes_write(
             digests.add(restored.heads["digest"])
 
 
+def test_a_copy_comes_to_its_end_however_often_others_write(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a read transaction each of these writes makes SQLite begin the copy anew."""
+    world.make()
+    steps = 0
+
+    class Interrupted(sqlite3.Connection):
+        def backup(self, target: sqlite3.Connection, **_: Any) -> None:
+            super().backup(target, pages=10, progress=write)
+
+    def write(*_: int) -> None:
+        nonlocal steps
+        steps += 1
+        assert steps < 1000, "the copy does not come to its end"
+        writer.execute("UPDATE account SET amount = amount + 1")
+
+    def connect(database: Path, query: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{database.as_uri()}?{query}", uri=True, isolation_level=None, factory=Interrupted
+        )
+
+    monkeypatch.setattr(sqlite, "_connect", connect)
+    with closing(world.open()) as writer:
+        prepared = world.back_up()
+    assert steps > 10
+    image = world.restored(prepared).roots[0].stored
+    assert ask(image, "SELECT sum(amount) FROM account") == 40_000
+
+
 def test_what_is_only_in_the_log_is_in_the_copy(world: World) -> None:
     world.make()
     with closing(world.open()) as database:
@@ -181,6 +211,17 @@ def test_what_a_killed_writer_left_half_done_is_not_in_the_copy(world: World) ->
     restored = world.restored(world.back_up())
     assert ask(restored.roots[0].stored, "SELECT sum(amount) FROM account") == 40_000
     assert world.source.verify(restored) == []
+
+
+def test_an_old_base_goes_only_when_the_new_one_has_been_shipped(world: World) -> None:
+    world.make()
+    folder = world.back_up().roots[0].stored
+    world.clock.time -= timedelta(hours=1)
+    with pytest.raises(ConnectionError), world.source.prepare(world.stage):
+        raise ConnectionError("the backend is dead")
+    assert sorted(path.name for path in folder.iterdir()) == ["000001", "000002"]
+    world.back_up()
+    assert [path.name for path in folder.iterdir()] == ["000002"]
 
 
 def test_the_heads_name_digest_and_times_between_which_any_point_can_be_had(world: World) -> None:
