@@ -45,9 +45,9 @@ def test_a_release_that_does_not_fit_is_refused_with_the_bytes_that_are_missing(
 
 
 def test_a_disk_that_fills_up_while_a_release_is_fetched_leaves_nothing_half(node: FaultNode) -> None:
-    tree = f"/var/lib/kos/releases/.new-{node.releases[NEW].root}/tree"
-    made = f'"{tree}", 0777'
-    with stopped(node, node.reset, ("stage", NEW), after=made, until=lambda: node.has(tree)) as staging:
+    file = f"/var/lib/kos/releases/.new-{node.releases[NEW].root}/tree/share/format"
+    written = f"{file}>, 0444"
+    with stopped(node, node.reset, ("stage", NEW), after=written, until=lambda: node.has(file)) as staging:
         node.fill_disk()
     answer = node.end(staging)
     assert answer.exit == 7, answer

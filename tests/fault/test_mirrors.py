@@ -34,7 +34,7 @@ class Misdeed:
 MISDEEDS = {
     "a truncated timestamp": Misdeed(TIMESTAMP, hostile.truncate(100), DISTRUSTED),
     "truncated contents": Misdeed(CONTENTS, hostile.truncate(40), "bytes"),
-    "contents that end early": Misdeed(CONTENTS, hostile.die(30), "ended after"),
+    "contents that end early": Misdeed(CONTENTS, hostile.die(30), "broke off"),
     "a flipped bit in the contents": Misdeed(CONTENTS, hostile.lie(), "wrong bytes"),
     "a flipped bit in the timestamp": Misdeed(TIMESTAMP, hostile.lie(), DISTRUSTED),
     "swapped contents": Misdeed(CONTENTS, hostile.swap("metadata/1.root.json"), "bytes"),
