@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from datetime import timedelta
@@ -60,11 +61,12 @@ def test_a_crash_at_any_step_leaves_the_state_before_or_after(
     first = image(dice, 20)
     second = changed(dice, first, 2)
     third = image(dice, 20) if base else changed(dice, second, 2)
+    begun = History(tmp_path / "begun")
+    begun.add(first)
+    begun.add(second)
     outcomes = []
     for step in range(1000):
-        history = History(tmp_path / f"{step}")
-        history.add(first)
-        history.add(second)
+        history = History(shutil.copytree(begun.folder, tmp_path / f"{step}"))
         if not killed(history.chain, third, 2, step):
             break
         now = restored(history.shipped())
