@@ -59,8 +59,9 @@ def run(context: Context, args: argparse.Namespace) -> Result:
     chosen = context.config.chosen(args.source)
     restic.check_version()
     with context.alone("backup"):
-        # A swap that was killed half way is no state to back up.
-        Restoring(context).recover()
+        if not args.dry_run:
+            # A swap that was killed half way is no state to back up.
+            Restoring(context).recover()
         going = Run(
             context.config,
             context.places,

@@ -328,12 +328,11 @@ class Restic:
         shown = _Shown(self._progress, self.repository.name, total)
         self._check(self._run(words, on_line=shown.line))
 
-    def check(self, subset: tuple[int, int] | None = None) -> list[str]:
-        """Check the repository.
+    def check(self, subset: tuple[int, int]) -> list[str]:
+        """Check the repository's structure, which does not find flipped bytes, and read a part of its data.
 
         Args:
-            subset: (n, t) reads the nth of t parts of all data. None looks at the structure alone, which does
-                not find flipped bytes.
+            subset: (n, t) reads the nth of t parts of all data.
 
         Returns:
             What is damaged, a sentence each; empty where all is well.
@@ -341,7 +340,7 @@ class Restic:
         Raises:
             KosError: it could not be checked.
         """
-        words = ["check"] + ([f"--read-data-subset={subset[0]}/{subset[1]}"] if subset else [])
+        words = ["check", f"--read-data-subset={subset[0]}/{subset[1]}"]
         done = self._run(words, on_line=self._pass_on)
         if done.code == 0:
             return []

@@ -71,13 +71,11 @@ class Read:
         entries: sorted.
         unstable: absolute paths that changed while they were hashed.
         unread: absolute paths that cannot be read, and why.
-        hashed_bytes: how much was hashed anew.
     """
 
     entries: tuple[Entry, ...]
     unstable: frozenset[str]
     unread: Mapping[str, str]
-    hashed_bytes: int
 
 
 class Hashes:
@@ -200,7 +198,7 @@ def read(found: Walk, hashes: Hashes) -> Read:
         elif one.path not in unread:
             unstable.add(one.path)
     entries.sort(key=sort_key)
-    return Read(tuple(entries), frozenset(unstable), unread, sum(sizes.values()))
+    return Read(tuple(entries), frozenset(unstable), unread)
 
 
 def changed(before: Walk, after: Walk) -> set[str]:

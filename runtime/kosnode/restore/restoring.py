@@ -172,8 +172,9 @@ class Restoring:
         self._refuse_running(self._units(spec.name), order.stop)
 
     def _units(self, source: str) -> list[str]:
-        spec = self._context.config.source(source)
-        return [spec.service] if spec.service else []
+        # A restore has an end also where its source is no longer in the table.
+        specs = [one for one in self._context.config.sources if one.name == source]
+        return [one.service for one in specs if one.service]
 
     def _refuse_running(self, names: Iterable[str], stop: bool) -> None:
         for name in names:

@@ -141,6 +141,22 @@ def test_each_option_has_a_type_and_a_pattern(value: object) -> None:
             assert caught.value.key in (key, None), (verb, key)
 
 
+@pytest.mark.parametrize("value", [[], ["../x"], ["files", "/etc"], ["-h"], [1], [["files"]], ["a"] * 257])
+def test_a_list_of_sources_holds_names_alone(value: object) -> None:
+    request = {"format": 1, "verb": "backup run", "options": {"source": value}}
+    with pytest.raises(InputError) as caught:
+        operate.parse(json.dumps(request).encode())
+    assert caught.value.key == "source"
+
+
+@pytest.mark.parametrize(
+    "verb", ["restore", "backup init", "backup forget", "backup unlock", "backup", "witness"]
+)
+def test_what_is_roots_alone_is_no_verb_of_the_operator(verb: str) -> None:
+    with pytest.raises(InputError, match="must be one of"):
+        operate.parse(json.dumps({"format": 1, "verb": verb, "options": {}}).encode())
+
+
 @pytest.mark.parametrize(
     "data",
     [
