@@ -93,7 +93,8 @@ class Mirror(pulumi.ComponentResource):
             source=pulumi.FileAsset(str(bundle.path)),
             content_type="application/gzip",
             tags=names.tagged("bundle"),
-            opts=own,
+            # An earlier bundle stays: a refresh that turns back starts machines that were told of it.
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
         )
         self.register_outputs({"bucket": self.bucket.bucket})
 

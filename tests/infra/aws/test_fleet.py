@@ -158,6 +158,7 @@ def test_the_bundle_is_on_the_mirror_where_first_boot_looks_for_it(prod: Recordi
     bundle = prod.one("aws:s3/bucketObjectv2:BucketObjectv2", "bundle")
     plain = base64.b64decode(prod.one(TEMPLATE, "canary-a").inputs["userData"]).decode()
     assert f"{prod.outputs['kos_fleet']['mirror']['url']}{bundle.inputs['key']}" in plain
+    assert bundle.retain_on_delete, "a refresh that turns back needs the bundle before"
 
 
 def test_backups_are_locked_protected_and_stay_when_the_stack_goes(prod: Recording) -> None:
