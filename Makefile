@@ -37,6 +37,7 @@ fleet-down: setup ## remove the local fleet, its keys, repository and reports; t
 .PHONY: test
 test: setup ## every check: lint, unit, infra, molecule and fault, one after the other, with a summary
 	@$(PYTHON) tools/lanes.py lint unit infra molecule fault
+	@echo "test: LEFT OUT, not proven as a whole yet: make test-backup"
 
 .PHONY: test-all
 test-all: export KOS_ROUNDS := 50
@@ -68,6 +69,11 @@ test-infra: setup ## the Pulumi programs, their policies and the inventory that 
 	@tools/pulumi/pulumi.sh >/dev/null || [[ $$? == 3 ]]
 	@echo "infra: tests/infra in build/environments/infra"
 	@build/environments/infra/bin/python -m pytest tests/infra --numprocesses auto
+
+.PHONY: test-backup
+test-backup: setup ## backup and restore with real restic, rest-server and PostgreSQL; not a part of `make test` yet
+	@echo "backup: tests/backup"
+	@pytest tests/backup --numprocesses 2
 
 .PHONY: bench
 bench: ## measure every figure that the README quotes, into build/bench.json
