@@ -16,6 +16,8 @@ from infra.engine.cloud import Json, Resource
 from infra.engine.shapes import Shape
 
 ACCOUNT = "111122223333"
+# Names another account whose credentials these are.
+ACCOUNT_VARIABLE = "KOS_FAKE_ACCOUNT"
 # A record of each instance refresh, kept beside the resources: no program makes one.
 REFRESH = "fake:autoscaling:InstanceRefresh"
 
@@ -97,8 +99,8 @@ def common(request: Request, outputs: Shape) -> Json:
     }
     service, _, name = request.type.split(":")[1].partition("/")
     place = "" if service == "iam" else region
-    arn = f"arn:aws:{service}:{place}:{ACCOUNT}:{name}/{request.id}"
-    known = {"arn": arn, "region": region, "ownerId": ACCOUNT, "tagsAll": request.inputs.get("tags") or {}}
+    arn = f"arn:aws:{service}:{place}:{_account()}:{name}/{request.id}"
+    known = {"arn": arn, "region": region, "ownerId": _account(), "tagsAll": request.inputs.get("tags") or {}}
     return {**made, **{name: value for name, value in known.items() if name in outputs}}
 
 
@@ -109,8 +111,12 @@ def configure(settings: Mapping[str, Any]) -> None:
     if not (os.environ.get("AWS_ACCESS_KEY_ID") or settings.get("accessKey") or settings.get("profile")):
         raise RefusedError("No valid credential sources found.")
     allowed = settings.get("allowedAccountIds")
-    if allowed and ACCOUNT not in allowed:
-        raise RefusedError(f"AWS account ID not allowed: {ACCOUNT}")
+    if allowed and _account() not in allowed:
+        raise RefusedError(f"AWS account ID not allowed: {_account()}")
+
+
+def _account() -> str:
+    return os.environ.get(ACCOUNT_VARIABLE, ACCOUNT)
 
 
 def invoke(settings: Mapping[str, Any], function: str, arguments: Json) -> Json:

@@ -105,7 +105,9 @@ def test_another_bundle_is_on_the_mirror_before_a_machine_is_told_of_it(fleet: S
     assert outcome.error == ""
     calls = [(call.operation, call.type) for call in fleet.cloud.calls()]
     told = min(calls.index(("update", kind)) for kind in (TEMPLATE, GROUP))
-    assert calls.index(("create", OBJECT)) < told < calls.index(("delete", OBJECT))
+    assert calls.index(("create", OBJECT)) < told
+    # A refresh that turns back starts machines that were told of the bundle before.
+    assert ("delete", OBJECT) not in calls
 
 
 def test_another_subnet_is_there_before_its_group_leaves_the_old_one(fleet: Stack) -> None:
