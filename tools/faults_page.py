@@ -46,7 +46,7 @@ def page(rows: Sequence[Mapping[str, Any]], source: Path = ROOT) -> str:
         ValueError: a row names no file of tests.
     """
     runs, lost = (sum(row[key] for row in rows) for key in ("runs", "lost"))
-    parts = [_INTRODUCTION, f"The last run: **{runs} faults, {lost} lost.**\n"]
+    parts = [_INTRODUCTION, f"The last run: **{runs} cases, {lost} lost.**\n"]
     for place in sorted({_place(row) for row in rows}):
         here = [row for row in rows if _place(row) == place]
         parts.append(f"## {_about(source / place)}\n")

@@ -139,6 +139,7 @@ CASES = {
     "scrub": Case(("scrub",), _damaged, _scrub_again, (), ("sync",)),
     "gc": Case(("gc", SICK), _crowded, _gc_again, (OLD,), ("resize",)),
 }
+assert {kind for case in CASES.values() for kind in case.kinds} == KINDS.keys(), "each kind is tried"
 STATES = {"stage": ("FETCHED", "VERIFIED"), "activate": ("TRIAL",), "confirm": ("CONFIRMED",)}
 STATES |= {"recover": ("REVERTED",), "rollback": ("TRIAL",)}
 
@@ -155,10 +156,6 @@ def courses(fleet: FaultFleet) -> Callable[[str], Course]:
         return known[verb]
 
     return give
-
-
-def test_each_kind_of_call_is_one_that_some_verb_is_killed_at() -> None:
-    assert {kind for case in CASES.values() for kind in case.kinds} == KINDS.keys()
 
 
 @pytest.mark.parametrize("verb", CASES)

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from fault.fallback.fallback_node import BAD, FALLBACK, GOOD, SHELLS, TRIAL, FallbackNode, point, tool
+from fault.fallback.fallback_node import BAD, GOOD, SHELLS, TRIAL, FallbackNode, point
 
 from kosnode.record import read_outcome
 
@@ -15,10 +15,6 @@ from kosnode.record import read_outcome
 @pytest.fixture(params=SHELLS)
 def node(request: pytest.FixtureRequest, tmp_path: Path) -> FallbackNode:
     return FallbackNode(tmp_path / "node", str(request.param))
-
-
-def test_shellcheck_has_nothing_to_say() -> None:
-    subprocess.run([tool("shellcheck"), "-s", "sh", str(FALLBACK)], check=True)
 
 
 def test_a_trial_ends_in_the_release_before_it(node: FallbackNode) -> None:
