@@ -6,7 +6,6 @@ import copy
 from typing import Any
 
 import pulumi
-import pytest
 from pulumi_aws.ec2.internet_gateway import InternetGateway
 from pulumi_aws.provider import Provider
 
@@ -57,15 +56,14 @@ def test_the_engine_lets_the_example_pass_the_pack(engine: Engine) -> None:
     assert "kos-fleet" in outcome.text
 
 
-@pytest.mark.parametrize("operation", ["preview", "up"])
-def test_the_engine_makes_nothing_that_breaks_a_policy(engine: Engine, operation: str) -> None:
+def test_the_engine_makes_nothing_that_breaks_a_policy(engine: Engine) -> None:
     def stray() -> None:
         account = Provider("stray", region="eu-central-1", allowed_account_ids=[aws.ACCOUNT])
         alone = pulumi.ResourceOptions(provider=account)
         InternetGateway("way-in", opts=alone)
 
     stack = engine.stack(PROGRAM, "dev", also=stray)
-    outcome = getattr(stack, operation)(policy_packs=[str(PACK)])
+    outcome = stack.up(policy_packs=[str(PACK)])
     assert outcome.error != ""
     assert "an internet gateway is a way in" in outcome.text
     assert engine.cloud.all(name="way-in") == []

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pulumi
 import pytest
-from pulumi_aws.provider import Provider
-from pulumi_aws.ssm.parameter import Parameter
 
-from infra.conftest import ROOT
-from infra.engine import aws
 from infra.engine.harness import Engine
 
 SECRET = "correct horse battery staple"
 
 
-def test_a_secret_is_nowhere_in_the_clear_in_state_plan_or_output(
-    engine: Engine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def parameter() -> None:
-        secret = pulumi.Config().require_secret("password")
-        account = Provider("secrets", region="eu-central-1", allowed_account_ids=[aws.ACCOUNT])
-        made = Parameter(
-            "token", type="SecureString", value=secret, opts=pulumi.ResourceOptions(provider=account)
-        )
-        pulumi.export("token", made.value)
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A program that puts a secret of its configuration into a resource and into an output."""
+    folder = tmp_path / "program"
+    folder.mkdir()
+    (folder / "Pulumi.yaml").write_text("{name: kos-secrets, runtime: python}")
+    (folder / "Pulumi.dev.yaml").write_text("config: {}")
+    (folder / "__main__.py").write_text(
+        "import pulumi\n"
+        "from pulumi_aws.provider import Provider\n"
+        "from pulumi_aws.ssm.parameter import Parameter\n"
+        "alone = pulumi.ResourceOptions(provider=Provider('aws', region='eu-central-1'))\n"
+        "secret = pulumi.Config().require_secret('password')\n"
+        "made = Parameter('token', type='SecureString', value=secret, opts=alone)\n"
+        "pulumi.export('token', made.value)\n"
+    )
+    return folder
 
-    stack = engine.stack(ROOT / "pulumi/aws_fleet", "dev", also=parameter)
+
+def test_a_secret_is_nowhere_in_the_clear_in_state_plan_or_output(
+    engine: Engine, program: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stack = engine.stack(program, "dev")
     stack.configure({"password": SECRET}, secret=True)
     plan = tmp_path / "plan.json"
     printed = [stack.preview(plan=plan).text, stack.up(plan=plan).text, stack.refresh().text]
