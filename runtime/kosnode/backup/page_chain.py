@@ -14,7 +14,7 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -103,12 +103,22 @@ def choose(history: History, until: datetime | None) -> Point:
         raise NotFoundError("there is no base image, so there is nothing to restore", key="base")
     if until is None:
         return points[-1]
+    points = in_order(points)
     if not points[0].time <= until <= points[-1].time:
         first, last = boot.text(points[0].time), boot.text(points[-1].time)
         raise NotFoundError(
             f"{boot.text(until)} is not between the first point, {first}, and the last, {last}", key="time"
         )
     return [point for point in points if point.time <= until][-1]
+
+
+def in_order(points: list[Point]) -> list[Point]:
+    """Return the newest points, from the last time on that the clock went back."""
+    begin = 0
+    for number, (before, after) in enumerate(itertools.pairwise(points), 1):
+        if after.time < before.time:
+            begin = number
+    return points[begin:]
 
 
 def restore(chain: Path, out: Path, scratch: Path, until: datetime | None = None) -> Point:
@@ -146,10 +156,12 @@ class PageChain:
 
     Args:
         folder: its own; made where it is missing.
+        say: takes a line for people.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.folder = folder
+        self._say = say
         self.chain = folder / "chain"
         self._new = folder / "new"
         self._table = folder / "table"
@@ -180,15 +192,23 @@ class PageChain:
         history = read(self.chain)
         time = time.replace(microsecond=0)
         head = history.points[-1] if history.points else None
-        if head is None or history.damage is not None or time < head.time or head.number >= MOST_DELTAS:
-            return self._add_base(image, time, about)
-        try:
-            return self._add_delta(image, time, about, history.points) or self._add_base(image, time, about)
-        except DamagedError:
-            return self._add_base(image, time, about)
+        damage = history.damage
+        if head is not None and damage is None and time >= head.time and head.number < MOST_DELTAS:
+            try:
+                point = self._add_delta(image, time, about, history.points)
+            except DamagedError as error:
+                damage = error
+            else:
+                if point is not None:
+                    return point
+        point = self._add_base(image, time, about)
+        if damage is not None:
+            self._say(f"the page deltas on this node are damaged and begin anew: {damage.message}")
+            self.forget(point)
+        return point
 
     def forget(self, point: Point) -> None:
-        """Remove the bases before that of `point`, which has been shipped."""
+        """Remove the bases before that of `point`: it has been shipped, or they are of no use."""
         for number in _numbers(self.chain, _BASE):
             if number < point.base:
                 # Half removed it would be a damaged chain.

@@ -21,6 +21,7 @@ from .. import boot, disk
 from ..errors import BusyError, DamagedError, DiskError, InputError, KosError
 from . import page_chain, tree
 from .config import SourceSpec
+from .context import progress
 from .page_chain import PageChain
 from .places import Places
 from .source import Finding, Move, Prepared, Restored, Root, Source, SwapPlan
@@ -54,7 +55,7 @@ class Sqlite(Source):
         assert spec.path is not None, "the table of sources asks for a path"
         self.path = spec.path
         self._clock = clock or boot.SystemClock()
-        self._chain = PageChain(places.sqlite / spec.name)
+        self._chain = PageChain(places.sqlite / spec.name, progress)
 
     def check(self) -> None:
         key = f"sources.{self.spec.name}.path"
@@ -80,7 +81,7 @@ class Sqlite(Source):
             with contextlib.suppress(UncheckableError):
                 _refuse_damage(self.path, check_integrity(copy, "quick_check"))
             point = self._chain.append(copy, time, about)
-        first = page_chain.read(self._chain.chain).points[0]
+        first = page_chain.in_order(page_chain.read(self._chain.chain).points)[0]
         heads = {"digest": point.digest.root, "time": boot.text(point.time), "from": boot.text(first.time)}
         yield Prepared([Root(self.path, self._chain.chain)], heads)
         self._chain.forget(point)
@@ -223,10 +224,13 @@ def _attributes(path: Path) -> dict[str, str]:
 
 def _give(path: Path, about: Mapping[str, str]) -> None:
     """Give a file its owner, by name where this host knows the name, and its mode."""
-    uid, gid = int(about["uid"]), int(about["gid"])
+    try:
+        uid, gid, mode = int(about["uid"]), int(about["gid"]), int(about["mode"], 8)
+    except (KeyError, ValueError, TypeError):
+        raise DamagedError("the page deltas do not say whose the database is") from None
     with contextlib.suppress(KeyError):
         uid = pwd.getpwnam(about["user"]).pw_uid
     with contextlib.suppress(KeyError):
         gid = grp.getgrnam(about["group"]).gr_gid
     os.chown(path, uid, gid)
-    path.chmod(int(about["mode"], 8))
+    path.chmod(mode)

@@ -47,7 +47,8 @@ class History:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.chain = PageChain(folder)
+        self.said: list[str] = []
+        self.chain = PageChain(folder, self.said.append)
         self.states: list[bytes] = []
         self.points: list[Point] = []
 

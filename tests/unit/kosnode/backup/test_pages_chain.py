@@ -219,8 +219,12 @@ def test_a_new_base_begins_after_so_many_deltas(history: History, monkeypatch: p
 def test_a_clock_that_went_back_begins_a_new_base(history: History) -> None:
     history.add(b"one", minutes=10)
     assert history.add(b"two", minutes=5).base == 2
-    assert history.add(b"three", minutes=5).number == 1
-    assert restored(history.shipped()) == b"three"
+    assert history.add(b"three", minutes=7).number == 1
+    chain = history.shipped()
+    assert restored(chain) == b"three"
+    assert restored(chain, BEGAN + timedelta(minutes=6)) == b"two"
+    with pytest.raises(NotFoundError, match="the first point, 2026-11-21T12:05:00Z, and the last"):
+        restored(chain, BEGAN + timedelta(minutes=10))
 
 
 def test_old_bases_go_when_the_new_one_has_been_shipped(history: History) -> None:
@@ -250,8 +254,10 @@ def test_damage_of_the_chain_on_the_node_is_answered_by_a_new_base(grown: Histor
     (grown.folder / "table").unlink()
     point = grown.add(changed(chance(), grown.states[-1]))
     assert (point.base, point.number) == (2, 0)
-    grown.chain.forget(point)
+    # What is damaged is not shipped along: it would hide what is whole.
     assert restored(grown.shipped()) == grown.states[-1]
+    (said,) = grown.said
+    assert name in said
 
 
 def test_no_delta_is_made_against_a_base_page_that_changed_on_the_disk(grown: History) -> None:
@@ -259,6 +265,8 @@ def test_no_delta_is_made_against_a_base_page_that_changed_on_the_disk(grown: Hi
     base.write_bytes(b"\xff" * PAGE_BYTES + base.read_bytes()[PAGE_BYTES:])
     point = grown.add(b"new" + grown.states[-1][3:])
     assert (point.base, point.number) == (2, 0)
+    (said,) = grown.said
+    assert said.endswith("begin anew: page 0 of the base image is not what was written")
 
 
 def test_what_a_crash_left_behind_is_cleared_away(grown: History) -> None:

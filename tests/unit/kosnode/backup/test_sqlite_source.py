@@ -220,8 +220,9 @@ def test_an_old_base_goes_only_when_the_new_one_has_been_shipped(world: World) -
     with pytest.raises(ConnectionError), world.source.prepare(world.stage):
         raise ConnectionError("the backend is dead")
     assert sorted(path.name for path in folder.iterdir()) == ["000001", "000002"]
-    world.back_up()
+    heads = world.back_up().heads
     assert [path.name for path in folder.iterdir()] == ["000002"]
+    assert heads["from"] < heads["time"] < "2026-11-21T12:00:00Z"
 
 
 def test_the_heads_name_digest_and_times_between_which_any_point_can_be_had(world: World) -> None:
