@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -220,13 +221,18 @@ def test_a_restic_that_is_new_enough_is_taken(fake: FakeRestic, said: str) -> No
 def test_a_call_that_is_interrupted_leaves_no_restic_behind(
     fake: FakeRestic, store: Restic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store._timeout_s = 60
-    # A moment, so that the signal comes while restic is waited for and not while it is started.
-    fake.says(script=f"echo $$ > {fake.folder}/pid; sleep 0.3; kill -INT $PPID; exec sleep 600")
+    started: list[int] = []
+
+    def interrupted(_self: Restic, process: subprocess.Popen[bytes], *_rest: object) -> None:
+        started.append(process.pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Restic, "_follow", interrupted)
+    fake.says(script="exec sleep 600")
     with pytest.raises(KeyboardInterrupt):
         store.identity()
     with pytest.raises(ProcessLookupError):
-        os.kill(int((fake.folder / "pid").read_text()), signal.SIGCONT)
+        os.kill(started[0], signal.SIGCONT)
 
 
 def test_the_cache_is_of_root_alone(fake: FakeRestic, store: Restic, tmp_path: Path) -> None:
