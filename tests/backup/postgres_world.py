@@ -30,6 +30,7 @@ PORT = 5432
 
 # A cluster that is thrown away need not outlive the power.
 _QUICK = """
+listen_addresses = ''
 fsync = off
 shared_buffers = 16MB
 max_wal_senders = 0
@@ -57,6 +58,9 @@ class PostgresWorld:
 
     def __init__(self, base: Path, *, checksums: bool = True) -> None:
         self.base = base
+        # Of its own: Debian has a file with its process below /run.
+        self.name = base.name.replace("-", "_")
+        self.cluster = f"{VERSION}/{self.name}"
         self.account = Account.named(OWNER, "owner")
         self.data = base / "data"
         self.clock = Clock()
@@ -66,14 +70,14 @@ class PostgresWorld:
         folder.mkdir()
         os.environ["PG_CLUSTER_CONF_ROOT"] = str(folder)
         self._run("pg_createcluster", "-u", OWNER, "-d", str(self.data), "-s", str(base / "socket"),
-                  "-l", str(base / "log"), "-p", str(PORT), "--start-conf", "manual", VERSION, "main",
+                  "-l", str(base / "log"), "-p", str(PORT), "--start-conf", "manual", VERSION, self.name,
                   "--", "--no-sync", *(["--data-checksums"] if checksums else []))  # fmt: skip
         (self.settings / "conf.d/test.conf").write_text(_QUICK)
         self.control("start")
 
     @property
     def settings(self) -> Path:
-        return self.base / "etc" / VERSION / "main"
+        return self.base / "etc" / VERSION / self.name
 
     @property
     def server(self) -> Connection:
@@ -84,11 +88,11 @@ class PostgresWorld:
         return self.source.folder / "repository"
 
     def source_of(self, **row: Any) -> Postgres:
-        spec = SourceSpec("db", "critical", "postgres", cluster=f"{VERSION}/main", interval_s=60)
+        spec = SourceSpec("db", "critical", "postgres", cluster=self.cluster, interval_s=60)
         return Postgres(replace(spec, **row), Places(NodePaths(self.base / "node")), self.clock)
 
     def control(self, action: str, *options: str) -> None:
-        self._run("pg_ctlcluster", "--skip-systemctl-redirect", VERSION, "main", action, *options)
+        self._run("pg_ctlcluster", "--skip-systemctl-redirect", VERSION, self.name, action, *options)
 
     def archive(self) -> None:
         """Configure the cluster as the role does."""

@@ -89,10 +89,10 @@ def test_a_postgresql_cluster_is_shipped_and_comes_back_as_a_directory_that_star
     # Where the account of the cluster may pass through.
     node = BackupNode(cluster.base / "node", tools, template)
     node.configure(
-        {"db": {"class": "critical", "method": "postgres", "cluster": f"{VERSION}/main", "interval_s": 60}},
+        {"db": {"class": "critical", "method": "postgres", "cluster": cluster.cluster, "interval_s": 60}},
         {"main": node.repository(cluster.base / "repository")},
     )
-    service = f"postgresql@{VERSION}-main.service"
+    service = f"postgresql@{VERSION}-{cluster.name}.service"
     answer = node.init()
     assert answer["actions"][-1] == f"restart {service}, before it can be backed up"
     assert not node.init()["changed"]

@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from backup.postgres_world import PostgresWorld, postgres_world
 from kosnode import boot
 from kosnode.backup import pg_check
-from kosnode.backup.config import SourceSpec
 from kosnode.backup.pg_server import ServerError
 from kosnode.backup.source import Finding, Prepared, Restored
 from kosnode.errors import DamagedError, NotFoundError
@@ -43,6 +41,9 @@ class History:
 def history() -> Iterator[History]:
     with postgres_world() as world:
         world.archive()
+        # What a database administrator leaves in the data itself counts more than a configuration file.
+        for setting in ("archive_mode = on", "listen_addresses = '*'", "primary_conninfo = 'host=live'"):
+            world.server.ask(f"ALTER SYSTEM SET {setting}")
         world.server.ask("CREATE TABLE record (id int PRIMARY KEY, filler text)")
         add(world, 1000)
         world.back_up()
@@ -75,17 +76,21 @@ def refusal(history: History, repository: Path) -> str:
 
 def test_the_newest_state_comes_back_and_the_live_cluster_is_left_alone(history: History) -> None:
     world = history.world
-    before = world.source.folder, sorted(path.name for path in world.repository.rglob("*"))
     restored = world.restored(history.prepared, world.shipped("newest"))
     assert world.source.verify(restored) == []
     assert records(restored, history) == 3000
     assert world.server.ask("SELECT count(*) FROM record") == [["4000"]]
+    with world.looking_at(restored) as server:
+        shown = [
+            server.ask(f"SHOW {name}") for name in ("archive_mode", "listen_addresses", "primary_conninfo")
+        ]
+    assert shown == [[["off"]], [[""]], [[""]]]
     # The copy has a history of its own from here on, which must not come into the live cluster's archive.
-    assert (world.source.folder, sorted(path.name for path in world.repository.rglob("*"))) == before
+    assert not list(world.repository.rglob("00000002*"))
     ((move),) = world.source.swap_plan(restored).moves
     assert (move.live, move.restored) == (world.data, restored.roots[0].stored)
     assert list(world.source.swap_plan(restored).services) == [
-        f"postgresql@{world.source.version}-main.service"
+        f"postgresql@{world.source.version}-{world.name}.service"
     ]
     data = restored.roots[0].stored
     assert (data.stat().st_uid, data.stat().st_mode & 0o777) == (world.account.uid, 0o700)
@@ -237,11 +242,10 @@ def test_a_page_with_a_wrong_checksum_is_a_finding(history: History, copy: Resto
     assert any("checksum verification failed" in text for text in said)
 
 
-def asked(history: History, copy: Restored, **row: Any) -> list[Finding]:
+def asked(history: History, copy: Restored, *verifier: str) -> list[Finding]:
     """Return what a server on the data finds, as `rebuild` asks it."""
-    spec = SourceSpec("db", "critical", "postgres", **row)
     with history.world.looking_at(copy) as server:
-        return pg_check.ask(server, copy.roots[0].stored, spec, copy.scratch)
+        return pg_check.ask(server, copy.roots[0].stored, verifier, copy.scratch)
 
 
 def test_an_index_that_lacks_a_row_is_a_finding(history: History, copy: Restored) -> None:
@@ -290,11 +294,11 @@ def test_the_verifier_asks_the_restored_data_and_cannot_change_it(
     words = ("psql", "--no-psqlrc", "--dbname=postgres", "--set=ON_ERROR_STOP=1", "--command")
     shell = ("sh", "-c", '"$@"', "sh", *words)
     # The path of the data comes last; psql takes it for the name of a variable.
-    (finding,) = asked(history, copy, verifier=(*shell, statement, "--set"))
+    (finding,) = asked(history, copy, *shell, statement, "--set")
     assert finding.code == "verifier"
     assert said in finding.text
     shutil.rmtree(copy.scratch / "verifier")
-    assert asked(history, copy, verifier=(*shell, "SELECT 1 / (count(*) / 3000) FROM record", "--set")) == []
+    assert asked(history, copy, *shell, "SELECT 1 / (count(*) / 3000) FROM record", "--set") == []
 
 
 def test_a_verifier_that_says_no_makes_the_restore_fail(history: History) -> None:

@@ -75,6 +75,8 @@ def test_a_hole_in_the_wal_is_closed_by_a_new_full_backup(world: PostgresWorld) 
     (made,) = set(labels(world)) - set(before)
     assert made.endswith("F")
     assert prepared.heads.get("from", "later") > first.heads["time"]
+    # What is missing is before the backup that a restore begins with now.
+    assert world.source.verify(world.restored(prepared, world.shipped("hole"))) == []
 
 
 def test_what_is_archived_while_the_repository_is_read_is_left_out(world: PostgresWorld) -> None:
@@ -166,7 +168,7 @@ def test_a_page_that_is_damaged_in_the_live_cluster_makes_the_run_fail(world: Po
 def test_what_cannot_be_backed_up_is_refused_with_its_key(world: PostgresWorld) -> None:
     world.source.check()
     with pytest.raises(
-        NotFoundError, match=f"no PostgreSQL cluster {VERSION}/other; there are: {VERSION}/main"
+        NotFoundError, match=f"no PostgreSQL cluster {VERSION}/other; there are: {world.cluster}"
     ):
         world.source_of(cluster=f"{VERSION}/other").check()
     (world.base / "space").mkdir()
@@ -180,15 +182,15 @@ def test_what_cannot_be_backed_up_is_refused_with_its_key(world: PostgresWorld) 
 
 
 def test_a_cluster_that_archives_elsewhere_or_does_not_run_is_refused(world: PostgresWorld) -> None:
-    (gone,) = world.source.unconfigure()
-    assert gone.name == "kos-backup.conf"
-    assert world.source.unconfigure() == []
+    assert world.source.unconfigure(check=True) == (gone := world.source.unconfigure(check=False))
+    assert [path.name for path in gone] == ["kos-backup.conf"]
+    assert world.source.unconfigure(check=False) == []
     with pytest.raises(InputError, match="its WAL does not go into the backups"):
         world.source.check()
     world.server.ask("ALTER SYSTEM SET archive_command = 'cp %p /elsewhere'", "SELECT pg_reload_conf()")
     with pytest.raises(RefusedError, match="archives its WAL elsewhere already"):
         world.source.configure()
-    assert not gone.exists()
+    assert not gone[0].exists()
     world.server.ask("ALTER SYSTEM RESET archive_command")
     world.control("stop")
     with pytest.raises(NotFoundError, match="does not run"):

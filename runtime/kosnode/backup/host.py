@@ -16,10 +16,11 @@ from ..errors import InputError, KosError
 from ..host import Change, Directory, File, Gone, Link, Owned, Resource, System, User
 from ..lock import Lock
 from ..paths import NodePaths
-from . import config, host_units, signing
+from . import config, host_units, methods, signing
 from .context import require_root
 from .places import Places
 from .runs import Runs
+from .source import Source
 
 WITNESS = "koswitness"
 SERVER_ACCOUNT = "restic-rest-server"
@@ -110,7 +111,9 @@ def remove(paths: NodePaths, *, check: bool, system: System | None = None) -> li
         Gone(_server_etc(paths)),
         Gone(_witness_home(paths) / ".ssh"),
     ]
+    sources = _sources(places)
     changes = [Change(f"stop {name}") for name in running]
+    changes += [Change(f"remove {path}") for one in sources for path in one.unconfigure(check=True)]
     planned = [(one, found) for one in gone if (found := one.plan(system))]
     changes += [change for _, found in planned for change in found]
     if changes and not check:
@@ -118,10 +121,20 @@ def remove(paths: NodePaths, *, check: bool, system: System | None = None) -> li
         places.var.mkdir(mode=0o700, parents=True, exist_ok=True)
         with Lock(places.lock).hold("backup remove", wait_s=_LOCK_WAIT_S):
             system.systemd.stop(running)
+            for source in sources:
+                source.unconfigure(check=False)
             for one, _ in planned:
                 one.apply(system)
             system.systemd.daemon_reload()
     return changes
+
+
+def _sources(places: Places) -> list[Source]:
+    """Return the sources of a host; none where its table is gone or broken."""
+    try:
+        return [methods.make(spec, places) for spec in config.load(places).sources]
+    except InputError:
+        return []
 
 
 def _check_node(node: Mapping[str, Any], places: Places, system: System) -> list[str]:

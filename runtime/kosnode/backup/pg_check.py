@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DamagedError, KosError
 from . import pg_server
 from .account import Account
-from .config import SourceSpec
 from .pg_server import Connection
 from .source import Finding
 
@@ -55,13 +55,13 @@ ROLLBACK;
 """
 
 
-def ask(server: Connection, data: Path, spec: SourceSpec, scratch: Path) -> list[Finding]:
+def ask(server: Connection, data: Path, verifier: Sequence[str], scratch: Path) -> list[Finding]:
     """Return what is wrong with a cluster that a server runs on.
 
     Args:
         server: on the restored data.
         data: its data directory.
-        spec: whose verifier is run, with `PGHOST`, `PGPORT` and read-only transactions.
+        verifier: command of the source, run with `PGHOST`, `PGPORT` and read-only transactions.
         scratch: where the verifier may write.
 
     Raises:
@@ -73,8 +73,8 @@ def ask(server: Connection, data: Path, spec: SourceSpec, scratch: Path) -> list
         for (database,) in databases
         for (what,) in server.ask(_AMCHECK, database=database)
     ]
-    if spec.verifier:
-        findings += _verifier(server, data, spec, scratch)
+    if verifier:
+        findings += _verify(server, data, verifier, scratch)
     return findings
 
 
@@ -95,17 +95,18 @@ def checksums(version: str, data: Path, account: Account) -> list[Finding]:
     return [Finding("integrity", line.removeprefix("pg_checksums: ")) for line in lines[:_SHOWN]]
 
 
-def _verifier(server: Connection, data: Path, spec: SourceSpec, scratch: Path) -> list[Finding]:
-    account = Account.named(spec.owner, "owner") if spec.owner else server.account
+def _verify(server: Connection, data: Path, verifier: Sequence[str], scratch: Path) -> list[Finding]:
     work = scratch / "verifier"
     work.mkdir()
-    os.chown(work, account.uid, account.gid)
+    os.chown(work, server.account.uid, server.account.gid)
     environment = {**server.environment, "PGOPTIONS": "-c default_transaction_read_only=on"}
     try:
-        done = account.run([*spec.verifier, str(data)], timeout_s=_LONG_S, cwd=work, environment=environment)
+        done = server.account.run(
+            [*verifier, str(data)], timeout_s=_LONG_S, cwd=work, environment=environment
+        )
     except KosError as error:
         return [Finding("verifier", error.message)]
     if done.returncode == 0:
         return []
     said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-    return [Finding("verifier", f"{spec.verifier[0]} ended with {done.returncode}: {said[:200]}")]
+    return [Finding("verifier", f"{verifier[0]} ended with {done.returncode}: {said[:200]}")]

@@ -248,7 +248,11 @@ def gaps(segments: Sequence[str], segment_bytes: int) -> list[str]:
 def usable(contents: Contents, segments: Sequence[str], segment_bytes: int) -> list[Backup]:
     """Return the backups from which the WAL leads to the newest segment without a gap, oldest first."""
     missing = gaps(segments, segment_bytes)
-    return [one for one in contents.backups if all(one.wal_start > gap for gap in missing)]
+    return [
+        one
+        for one in contents.backups
+        if one.wal_start in segments and all(one.wal_start > gap for gap in missing)
+    ]
 
 
 def _backup(value: dict[str, Any]) -> Backup:

@@ -56,7 +56,7 @@ class Postgres(Source):
     def __init__(self, spec: SourceSpec, places: Places, clock: boot.Clock | None = None) -> None:
         # The verifier needs a server that answers: `rebuild` runs it while there is one.
         super().__init__(replace(spec, verifier=()), places)
-        self._asked = spec
+        self._verifier = spec.verifier
         assert spec.cluster is not None, "the table of sources asks for a cluster"
         self.cluster = spec.cluster
         self.version, _, name = spec.cluster.partition("/")
@@ -99,15 +99,19 @@ class Postgres(Source):
         restart = _settings(server)["archive_mode"] == "off"
         return Configured(tuple(changed), restart=self._service if restart else None)
 
-    def unconfigure(self) -> list[Path]:
-        """Let the cluster no longer archive; the repository stays. Returns the files that went."""
-        cluster = pg_server.find(self.cluster, self._key)
+    def unconfigure(self, *, check: bool) -> list[Path]:
+        """Let the cluster no longer archive; where it is gone, nothing is to do."""
+        try:
+            cluster = pg_server.find(self.cluster, self._key)
+        except NotFoundError:
+            return []
         path = cluster.settings / "conf.d" / SETTINGS
         if not path.exists():
             return []
-        path.unlink()
-        if cluster.running:
-            _connection(cluster).ask("SELECT pg_reload_conf()")
+        if not check:
+            path.unlink()
+            if cluster.running:
+                _connection(cluster).ask("SELECT pg_reload_conf()")
         return [path]
 
     @contextlib.contextmanager
@@ -127,7 +131,9 @@ class Postgres(Source):
         heads = {"system": contents.system, "segment_bytes": segment_bytes, **point}
         usable = pgbackrest.usable(contents, segments, segment_bytes)
         if not usable:
-            raise DamagedError(f"WAL segment {pgbackrest.gaps(segments, segment_bytes)[-1]} was not archived")
+            raise DamagedError(
+                f"WAL of {self.cluster} is missing between its newest backup and {point['wal']}"
+            )
         if usable[0].earliest <= boot.moment(point["time"]):
             heads["from"] = boot.text(usable[0].earliest)
         exclude, unstable = repository.still(segments[-1], segment_bytes)
@@ -148,13 +154,13 @@ class Postgres(Source):
         _make(folder, account)
         repository = Repository(folder, root.stored, self.spec.name, account)
         _write(repository.config, repository.rendered(data, pg_server.PORT, str(folder)))
-        self._check_repository(repository, heads)
+        self._check_repository(repository, heads, restored.until)
         repository.restore(data, _target(restored.until, heads))
         try:
             with pg_server.private(self.version, data, account, self.places.node.run) as server:
                 # What led here is of no use to the cluster that lives on.
                 server.ask(*(f"ALTER SYSTEM RESET {name}" for (name,) in server.ask(_GENERATED)))
-                findings = pg_check.ask(server, data, self._asked, restored.scratch)
+                findings = pg_check.ask(server, data, self._verifier, restored.scratch)
         except pg_server.ServerError as error:
             raise DamagedError(f"the restored cluster gives no answer: {error.message}") from None
         if findings:
@@ -245,7 +251,8 @@ class Postgres(Source):
         ((system,),) = server.ask("SELECT system_identifier FROM pg_control_system()")
         if contents.system != system:
             raise RefusedError(
-                f"{repository.path} holds the cluster {contents.system}, and {self.cluster} is {system}",
+                f"{repository.path} holds the cluster {contents.system}, and {self.cluster} is {system} now; "
+                "it is a source of another name",
                 key=self._key,
             )
         return contents
@@ -275,7 +282,8 @@ class Postgres(Source):
             raise DamagedError(
                 f"pages of {self.cluster} have wrong checksums; pgbackrest and the log name them"
             )
-        if problems := repository.verify(contents):
+        # Reads all of it, which is too much for every day.
+        if kind == "full" and (problems := repository.verify(contents)):
             raise DamagedError(f"the repository of {self.cluster} is damaged: {problems[0]}")
         return contents
 
@@ -283,28 +291,30 @@ class Postgres(Source):
         """Remove what an earlier attempt left, after its server."""
         pid = data / "postmaster.pid"
         if pid.exists():
-            stop = [
-                str(pg_server.program(self.version, "pg_ctl")),
-                "stop",
-                "-m",
-                "immediate",
-                "-D",
-                str(data),
-            ]
-            account.run(stop, timeout_s=120)
+            pg_ctl = str(pg_server.program(self.version, "pg_ctl"))
+            account.run([pg_ctl, "stop", "--mode=immediate", "--pgdata", str(data)], timeout_s=120)
         disk.remove(data)
         _make(data, account)
 
-    def _check_repository(self, repository: Repository, heads: Mapping[str, Any]) -> None:
+    def _check_repository(
+        self, repository: Repository, heads: Mapping[str, Any], until: datetime | None
+    ) -> None:
+        """Refuse a repository that lacks something of the way to the target."""
         contents = repository.contents()
         if contents is None or contents.system != heads["system"]:
             found = "nothing" if contents is None else f"the cluster {contents.system}"
             raise DamagedError(f"the repository holds {found}, and the manifest names {heads['system']}")
+        begins = [one for one in contents.backups if until is None or one.earliest <= until]
+        if not begins:
+            raise DamagedError(
+                f"the repository of {self.cluster} is damaged: it lacks the backup to begin with"
+            )
         segments = repository.segments()
-        missing = pgbackrest.gaps(segments, heads["segment_bytes"])
-        if heads["wal"] not in segments:
-            missing.append(heads["wal"])
-        problems = [f"WAL segment {segment} is missing" for segment in missing]
+        missing = {begins[-1].wal_start, heads["wal"]} - set(segments)
+        missing |= set(pgbackrest.gaps(segments, heads["segment_bytes"]))
+        problems = [
+            f"WAL segment {name} is missing" for name in sorted(missing) if name >= begins[-1].wal_start
+        ]
         problems += repository.verify(contents)
         if problems:
             raise DamagedError(f"the repository of {self.cluster} is damaged: {'; '.join(problems[:5])}")

@@ -141,6 +141,14 @@ class Source(ABC):
         """Make what the source needs before its first run; a second call changes nothing."""
         return Configured()
 
+    def unconfigure(self, *, check: bool) -> Sequence[Path]:
+        """Take away what `configure` made of the host, not the backups; returns the files.
+
+        Args:
+            check: change nothing.
+        """
+        return []
+
     @abstractmethod
     def check(self) -> None:
         """Look whether a run can succeed, and change nothing.
