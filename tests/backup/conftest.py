@@ -11,6 +11,10 @@ from backup import cheap, programs
 from backup.backup_node import PASSWORD, RECOVERY, BackupNode
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.import_plugin("fault.book")
+
+
 @pytest.fixture(scope="session")
 def tools() -> Path:
     return programs.ensure()

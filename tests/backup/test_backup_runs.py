@@ -106,6 +106,7 @@ def test_a_pattern_leaves_out_the_same_for_the_manifest_and_for_restic(
     assert len(saved) == run["sources"][0]["files"], (seed, exclude)
 
 
+@pytest.mark.fault
 def test_a_source_that_is_not_there_fails_and_the_others_are_saved(node: BackupNode, tmp_path: Path) -> None:
     data = tree(tmp_path)
     node.configure(
@@ -122,6 +123,7 @@ def test_a_source_that_is_not_there_fails_and_the_others_are_saved(node: BackupN
     assert [bool(one["snapshots"]) for one in answer["result"]["sources"]] == [False, True]
 
 
+@pytest.mark.fault
 def test_a_file_that_nobody_may_read_makes_the_snapshot_partial_and_named(
     node: BackupNode, tmp_path: Path
 ) -> None:
@@ -168,6 +170,7 @@ def writing(folder: Path, seed: int) -> Iterator[None]:
         process.wait()
 
 
+@pytest.mark.fault
 def test_what_is_written_during_the_whole_backup_is_said_and_the_rest_is_proven(
     node: BackupNode, tmp_path: Path
 ) -> None:
@@ -186,6 +189,7 @@ def test_what_is_written_during_the_whole_backup_is_said_and_the_rest_is_proven(
             shutil.rmtree(tmp_path / f"out{number}")
 
 
+@pytest.mark.fault
 def test_two_runs_at_once_are_one_run_and_one_refusal(node: BackupNode, tmp_path: Path) -> None:
     data = tree(tmp_path)
     flag = tmp_path / "began"
@@ -202,6 +206,7 @@ def test_two_runs_at_once_are_one_run_and_one_refusal(node: BackupNode, tmp_path
     assert len(node.snapshots()) == 1
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_hook_that_fails_is_a_failure_and_the_one_after_runs_all_the_same(
     node: BackupNode, tmp_path: Path, when: str
@@ -233,6 +238,7 @@ def known(node: BackupNode, name: str, url: str) -> None:
     path.write_text(json.dumps({**value, name: {"id": "0" * 64, "url": url}}))
 
 
+@pytest.mark.fault
 def test_a_backend_that_gives_no_answer_is_given_up_and_the_other_target_is_served(
     node: BackupNode, tmp_path: Path
 ) -> None:
@@ -248,6 +254,7 @@ def test_a_backend_that_gives_no_answer_is_given_up_and_the_other_target_is_serv
     assert [one["repository"] for one in answer["result"]["sources"][0]["snapshots"]] == ["main"]
 
 
+@pytest.mark.fault
 def test_a_wrong_password_is_told_apart(node: BackupNode, tmp_path: Path) -> None:
     node.tree(tree(tmp_path))
     node.secret("main.password", "another password")
@@ -274,6 +281,7 @@ def test_a_password_is_never_an_argument(node: BackupNode, tmp_path: Path) -> No
     assert node.kosctl("backup", "run", "--password", "x")["exit"] == 2
 
 
+@pytest.mark.fault
 def test_another_repository_in_the_place_of_the_known_one_is_refused_and_stays_empty(
     node: BackupNode, tmp_path: Path, make_repository: Callable[[], Path]
 ) -> None:
@@ -288,6 +296,7 @@ def test_another_repository_in_the_place_of_the_known_one_is_refused_and_stays_e
     assert "another one" in node.refused(3, "backup", "init")
 
 
+@pytest.mark.fault
 def test_a_repository_that_was_rolled_back_is_refused(node: BackupNode, tmp_path: Path) -> None:
     data = tree(tmp_path)
     node.tree(data)
@@ -300,6 +309,7 @@ def test_a_repository_that_was_rolled_back_is_refused(node: BackupNode, tmp_path
     assert len(node.snapshots()) == 1
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("victim", ["kosctl", "restic"])
 @pytest.mark.parametrize("seed", range(5 * ROUNDS if ROUNDS < 20 else 50))
 def test_a_run_that_is_killed_at_any_time_leaves_what_the_next_one_needs(
@@ -384,6 +394,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.fault
 def test_a_full_disk_at_the_target_is_told_and_the_next_run_with_room_succeeds(
     node: BackupNode, tmp_path: Path
 ) -> None:
@@ -398,6 +409,7 @@ def test_a_full_disk_at_the_target_is_told_and_the_next_run_with_room_succeeds(
         node.run()
 
 
+@pytest.mark.fault
 def test_a_full_disk_at_the_source_is_told_before_anything_runs(node: BackupNode, tmp_path: Path) -> None:
     with small_disk(node.var, "1m"):
         node.tree(tree(tmp_path), reserve_bytes=2_000_000)

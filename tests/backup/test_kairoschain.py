@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from backup.backup_node import BackupNode
 from backup.files import listing
 from kosnode.ledger import verifier
@@ -88,6 +90,7 @@ def configure(node: BackupNode, data: Path, **more: object) -> None:
     node.init()
 
 
+@pytest.mark.fault
 def test_every_run_during_continuous_appends_holds_a_whole_ledger(node: BackupNode, tmp_path: Path) -> None:
     data = data_directory(tmp_path)
     configure(node, data)
@@ -150,6 +153,7 @@ def test_after_a_restore_the_ledger_is_as_long_as_the_manifest_says(node: Backup
     assert listing(data) == before
 
 
+@pytest.mark.fault
 def test_a_ledger_that_was_cut_made_anew_or_is_another_nodes_is_not_backed_up(
     node: BackupNode, tmp_path: Path
 ) -> None:
@@ -184,6 +188,7 @@ def test_after_a_restore_to_an_older_state_the_next_run_goes_on_from_there(
     assert node.run()["sources"][0]["heads"]["length"] == 7
 
 
+@pytest.mark.fault
 def test_a_ledger_that_is_absent_damaged_or_torn_is_a_failure(node: BackupNode, tmp_path: Path) -> None:
     data = data_directory(tmp_path)
     append(data, 3)
@@ -199,6 +204,7 @@ def test_a_ledger_that_is_absent_damaged_or_torn_is_a_failure(node: BackupNode, 
     assert node.snapshots() == []
 
 
+@pytest.mark.fault
 def test_a_data_directory_that_another_program_synchronises_is_refused(
     node: BackupNode, tmp_path: Path
 ) -> None:

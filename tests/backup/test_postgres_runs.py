@@ -64,6 +64,7 @@ def test_a_diff_is_due_after_a_day_and_a_full_backup_after_a_week(world: Postgre
     assert [label[-1] for label in labels(world)[before:]] == ["D", "F"]
 
 
+@pytest.mark.fault
 def test_a_hole_in_the_wal_is_closed_by_a_new_full_backup(world: PostgresWorld) -> None:
     first = world.back_up()
     for _ in range(2):
@@ -98,6 +99,7 @@ def wait_for_archive(world: PostgresWorld) -> None:
         pass
 
 
+@pytest.mark.fault
 def test_an_archiver_that_fails_is_named_and_nothing_is_shipped(
     world: PostgresWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +120,7 @@ def mark_and_wait(world: PostgresWorld) -> None:
     postgres._wait_until_archived(repository, world.server, postgres._mark(world.server)["wal"])
 
 
+@pytest.mark.fault
 def test_another_cluster_in_the_place_of_the_first_is_refused(world: PostgresWorld, tmp_path: Path) -> None:
     heads = world.back_up().heads
     other = Prepared([], {**heads, "system": "42"})
@@ -137,6 +140,7 @@ def test_a_restore_on_a_new_timeline_is_no_step_back(world: PostgresWorld) -> No
     assert world.source.went_back(restored.heads, Prepared([], heads)) is not None
 
 
+@pytest.mark.fault
 def test_no_room_for_a_full_backup_is_said_before_it_is_made(
     world: PostgresWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +152,7 @@ def test_no_room_for_a_full_backup_is_said_before_it_is_made(
     assert labels(world) == before
 
 
+@pytest.mark.fault
 def test_a_page_that_is_damaged_in_the_live_cluster_makes_the_run_fail(world: PostgresWorld) -> None:
     world.server.ask("CREATE TABLE spoilt AS SELECT repeat('x', 1000) FROM generate_series(1, 100)")
     ((name,),) = world.server.ask("SELECT pg_relation_filepath('spoilt')")

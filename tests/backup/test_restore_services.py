@@ -87,6 +87,7 @@ def test_a_service_that_did_not_run_is_not_started(
     assert systemd.done == []
 
 
+@pytest.mark.fault
 def test_a_swap_that_fails_brings_the_old_state_and_the_service_back(
     restore: Restoring, systemd: FakeSystemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_swap_that_fails_brings_the_old_state_and_the_service_back(
     assert systemd.active == {"app.service"}
 
 
+@pytest.mark.fault
 def test_a_service_that_does_not_start_on_restored_data_gets_the_old_data_back(
     restore: Restoring, systemd: FakeSystemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +130,7 @@ class KilledError(BaseException):
     """The machine stops here."""
 
 
+@pytest.mark.fault
 def test_killed_in_the_middle_of_the_swap_the_next_one_finishes_and_starts_the_service(
     restore: Restoring, systemd: FakeSystemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

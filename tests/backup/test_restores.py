@@ -162,6 +162,7 @@ def test_an_older_snapshot_needs_the_word_for_it(node: BackupNode, tmp_path: Pat
         assert node.kosctl("restore", "--undo", done["result"]["id"])["ok"]
 
 
+@pytest.mark.fault
 def test_too_little_room_is_told_in_bytes_before_anything_is_fetched(
     node: BackupNode, tmp_path: Path
 ) -> None:
@@ -197,6 +198,7 @@ def lose(node: BackupNode, pattern: str) -> None:
     pack.write_bytes(content)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("pattern", ["missing pack", "flipped byte"])
 def test_a_damaged_repository_never_replaces_live_data(
     node: BackupNode, tmp_path: Path, pattern: str
@@ -265,6 +267,7 @@ def open_up(path: Path) -> None:
     path.chmod(0o666)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -290,6 +293,7 @@ def test_a_whole_snapshot_that_is_not_what_the_manifest_says_replaces_nothing(
     assert (listing(data), leftovers(tmp_path)) == (live, [])
 
 
+@pytest.mark.fault
 def test_a_manifest_that_this_node_did_not_sign_is_not_believed(node: BackupNode, tmp_path: Path) -> None:
     data = tree(tmp_path)
     node.tree(data)
@@ -300,6 +304,7 @@ def test_a_manifest_that_this_node_did_not_sign_is_not_believed(node: BackupNode
     assert "signature" in node.refused(13, "restore", "files")
 
 
+@pytest.mark.fault
 def test_the_verifier_of_the_application_has_the_last_word(node: BackupNode, tmp_path: Path) -> None:
     data = tree(tmp_path)
     node.tree(data, verifier=["sh", "-c", 'grep -q one "$0/a"'])
@@ -312,6 +317,7 @@ def test_the_verifier_of_the_application_has_the_last_word(node: BackupNode, tmp
     assert listing(data) == live
 
 
+@pytest.mark.fault
 def test_a_verifier_that_writes_to_what_it_checks_is_a_finding(node: BackupNode, tmp_path: Path) -> None:
     node.tree(tree(tmp_path), verifier=["sh", "-c", 'touch "$0/made"'])
     node.run()
@@ -375,6 +381,7 @@ def test_a_restore_agrees_with_the_witness_and_so_does_the_next_run(node: Backup
     assert (answer["ok"], answer["result"]["verified"]["witness"]) == (True, True)
 
 
+@pytest.mark.fault
 def test_a_cut_witness_stops_runs_and_restores_before_anything_is_written(
     node: BackupNode, tmp_path: Path
 ) -> None:
@@ -386,6 +393,7 @@ def test_a_cut_witness_stops_runs_and_restores_before_anything_is_written(
     assert node.snapshots() == snapshots
 
 
+@pytest.mark.fault
 def test_a_witness_that_is_away_stops_a_run_before_anything_is_written(
     node: BackupNode, tmp_path: Path
 ) -> None:
@@ -395,6 +403,7 @@ def test_a_witness_that_is_away_stops_a_run_before_anything_is_written(
     assert len(node.snapshots()) == 2
 
 
+@pytest.mark.fault
 def test_a_repository_without_the_newest_snapshot_is_told_by_the_witness(
     node: BackupNode, tmp_path: Path
 ) -> None:
@@ -406,6 +415,7 @@ def test_a_repository_without_the_newest_snapshot_is_told_by_the_witness(
     assert node.kosctl("restore", "files", "--older")["ok"]
 
 
+@pytest.mark.fault
 def test_a_snapshot_that_the_witness_does_not_know_is_not_restored(node: BackupNode, tmp_path: Path) -> None:
     witnessed(node, tmp_path)
     table = json.loads((node.etc / "backup.json").read_text())
@@ -416,6 +426,7 @@ def test_a_snapshot_that_the_witness_does_not_know_is_not_restored(node: BackupN
     assert "does not know" in node.refused(3, "restore", "files", "--run", unknown)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("seed", range(10 * ROUNDS if ROUNDS < 10 else 100))
 def test_a_restore_that_is_killed_at_any_time_is_finished_or_gone_on_with(
     node: BackupNode, tmp_path: Path, seed: int
@@ -451,6 +462,7 @@ def test_a_restore_that_is_killed_at_any_time_is_finished_or_gone_on_with(
     assert (listing(data), leftovers(tmp_path)) == (good, []), seed
 
 
+@pytest.mark.fault
 def test_a_restore_that_was_interrupted_goes_on_and_drops_what_another_wish_left(
     node: BackupNode, tmp_path: Path
 ) -> None:

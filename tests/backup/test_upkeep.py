@@ -22,6 +22,7 @@ def packs(node: BackupNode) -> list[Path]:
     return sorted(path for path in store.rglob("*") if path.is_file())
 
 
+@pytest.mark.fault
 def test_a_flipped_byte_in_any_pack_is_found_by_reading_all_parts_in_turn(
     node: BackupNode, tmp_path: Path
 ) -> None:
@@ -56,6 +57,7 @@ def test_a_part_that_is_none_is_refused(node: BackupNode, tmp_path: Path, part: 
     assert "N/T" in node.refused(2, "backup", "check", f"--data={part}")
 
 
+@pytest.mark.fault
 def test_a_missing_pack_is_found(node: BackupNode, tmp_path: Path) -> None:
     node.tree(tree(tmp_path))
     node.run()
@@ -107,6 +109,7 @@ def locker(node: BackupNode) -> Iterator[subprocess.Popen[bytes]]:
         process.communicate()
 
 
+@pytest.mark.fault
 def test_the_lock_of_a_dead_process_goes_and_that_of_a_living_one_stays(
     node: BackupNode, tmp_path: Path
 ) -> None:
@@ -146,6 +149,7 @@ def rest_server(node: BackupNode, folder: Path, *options: str) -> Iterator[str]:
         process.wait()
 
 
+@pytest.mark.fault
 def test_an_append_only_target_takes_runs_and_refuses_to_forget_and_another_host_prunes_it(
     node: BackupNode, tmp_path: Path, template: Path
 ) -> None:
@@ -178,6 +182,7 @@ def test_an_append_only_target_takes_runs_and_refuses_to_forget_and_another_host
         node.run()
 
 
+@pytest.mark.fault
 def test_a_backend_that_dies_in_the_middle_is_told_and_the_next_run_goes_on(
     node: BackupNode, tmp_path: Path
 ) -> None:

@@ -1,11 +1,11 @@
-"""Seed and rounds of the fault lane, and what it found: a row for each test, for build/faults.json."""
+"""Seed and rounds of the fault tests, and what they found: a row for each test, for build/faults.json."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Row:
 
     name: str
     command: str
-    lane: str = "fault"
+    lane: str
     runs: int = 0
     lost: int = 0
     healthy_s_max: float | None = None
@@ -54,10 +54,10 @@ class Rows:
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
 
-    def of(self, test: str, command: str) -> Row:
+    def of(self, test: str, command: str, lane: str) -> Row:
         """Return the row of a test function, `test_a_node_does_this`."""
         name = test.removeprefix("test_").replace("_", " ")
-        return self._rows.setdefault(name, Row(name, command))
+        return self._rows.setdefault(name, Row(name, command, lane))
 
     def known(self) -> list[dict[str, Any]]:
         """Return the rows of tests that brought something about."""
@@ -66,22 +66,22 @@ class Rows:
     def add(self, found: Iterable[dict[str, Any]]) -> None:
         """Add what another worker of this run has found."""
         for one in (Row(**row) for row in found):
-            row = self._rows.setdefault(one.name, Row(one.name, one.command))
+            row = self._rows.setdefault(one.name, Row(one.name, one.command, one.lane))
             row.runs += one.runs
             row.lost += one.lost
             row.seen(one.healthy_s_max)
 
-    def write(self, *, whole: bool) -> None:
+    def write(self, *, whole: Collection[str]) -> None:
         """Write the file, if there is something to write.
 
         Args:
-            whole: whether every test ran; else rows of tests that did not run stay.
+            whole: lanes of which every test ran; of the others the rows of tests that did not run stay.
         """
         rows = {row["name"]: row for row in self.known()}
         if not rows:
             return
-        if not whole and FILE.exists():
-            kept = {row["name"]: row for row in json.loads(FILE.read_text())}
-            rows = {**kept, **rows}
+        if FILE.exists():
+            before = json.loads(FILE.read_text())
+            rows = {**{row["name"]: row for row in before if row["lane"] not in whole}, **rows}
         FILE.parent.mkdir(parents=True, exist_ok=True)
         FILE.write_text(json.dumps([rows[name] for name in sorted(rows)], indent=2) + "\n")
