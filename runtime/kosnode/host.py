@@ -859,7 +859,8 @@ def remove(paths: NodePaths, *, purge: bool, check: bool, system: System | None 
 
     Args:
         paths: where the node is.
-        purge: also the state of units, the evidence and the audit log.
+        purge: also the state of units, the evidence and the audit log; what it has of other nodes as their
+            witness stays.
         check: change nothing.
         system: the host's commands; a fake in tests.
 
@@ -1145,8 +1146,12 @@ def _no_longer_named(spec: Spec, record: dict[str, Any], paths: NodePaths) -> li
 
 def _all_paths(paths: NodePaths, *, purge: bool) -> list[Path]:
     systemd = paths.root / "etc/systemd"
-    kept = {"state", "evidence"}
-    var = [paths.var] if purge else sorted(p for p in _children(paths.var) if p.name not in kept)
+    # What others count on outlives a witness that is no node any more.
+    kept = {"witness"} if purge else {"witness", "state", "evidence"}
+    there = sorted(_children(paths.var))
+    var = [p for p in there if p.name not in kept]
+    if purge and var == there:
+        var = [paths.var]
     return [
         *(systemd / f"system/multi-user.target.wants/{name}" for name in ("kos.target", "kos-boot.service")),
         *(systemd / f"system/{name}" for name in ("kos.target", "kos-boot.service")),

@@ -1,4 +1,4 @@
-"""What is left where role backup was taken away: the data, the witness' lines, the keys, and nothing else."""
+"""What is left where a fleet was taken away: its repositories, the lines of its witness, and nothing else."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ def test_nothing_of_it_runs_or_will(reach: lane.Reach, name: str) -> None:
 @pytest.mark.parametrize("name", HOSTS)
 def test_no_secret_is_left(reach: lane.Reach, name: str) -> None:
     host = reach(name)
-    for path in ("/etc/kos/backup.json", "/etc/kos/backup.secrets", "/etc/kos-backup-server"):
+    for path in ("/etc/kos", "/opt/kos", "/etc/kos-backup-server", "/var/lib/koswitness/.ssh"):
         assert not host.file(path).exists
-    assert not host.file("/var/lib/koswitness/.ssh").exists
 
 
 def test_repositories_and_the_witness_stay(reach: lane.Reach) -> None:
     assert reach("node2").file("/srv/kos-backup/node1/config").exists
     assert reach("node1").file("/srv/backup-here/config").exists
-    assert reach("node1").file("/etc/kos/keys/node").exists
+    assert not reach("node1").file("/var/lib/kos").exists
     assert reach("node3").file("/var/lib/kos/witness/node1.jsonl").exists

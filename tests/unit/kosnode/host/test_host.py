@@ -517,3 +517,18 @@ def test_removal_without_purge_keeps_state_evidence_and_audit(
     assert paths.evidence.is_dir()
     assert not paths.releases.exists()
     assert not paths.etc.exists()
+
+
+def test_removal_keeps_what_a_witness_has_of_other_nodes(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    """K14."""
+    apply(spec, paths, system, shell)
+    lines = paths.var / "witness/n2.jsonl"
+    lines.parent.mkdir()
+    lines.write_text("{}\n")
+
+    host.remove(paths, purge=True, check=False, system=system)
+
+    assert [path for path in paths.var.rglob("*") if path.is_file()] == [lines]
+    assert not host.remove(paths, purge=True, check=False, system=system).changed
