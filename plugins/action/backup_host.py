@@ -159,6 +159,9 @@ class ActionModule(NodeAction):
         answer = self.as_root("backup init", recovery.encode(), secret=True)
         if not answer.ok:
             return _kosctl.failure(answer)
+        if key := answer.result.get("node_key"):
+            # Whoever restores elsewhere has to know who signed, and the node may be gone by then.
+            self._secrets.note_public_key(self._node, str(key))
         return {
             **told,
             "changed": told["changed"] or answer.changed,

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -38,6 +39,38 @@ class Secrets:
         """Return the recovery key of a node's repositories."""
         return self._get(node, "recovery.key")
 
+    def held(self, node: str, name: str) -> str:
+        """Return a secret that has to be there; none is made.
+
+        Args:
+            node: whose.
+            name: of its file, such as `recovery.key`.
+        """
+        path = self._path(node, name)
+        with _told(path):
+            if not path.exists():
+                raise SecretError(f"{path} is not there; role kos.fleet.backup makes it")
+            return _read(path)
+
+    def public_keys(self, node: str) -> list[str]:
+        """Return the public keys that a node has signed with, oldest first; none where none is known."""
+        path = self._path(node, "node.pub")
+        with _told(path):
+            return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+    def note_public_key(self, node: str, key: str) -> None:
+        """Keep a public key of a node, after those that it had before."""
+        known = self.public_keys(node)
+        path = self._path(node, "node.pub")
+        if not self._write or key in known:
+            return
+        with _told(path):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = path.with_name(f".{path.name}.{os.getpid()}")
+            fresh.touch(mode=0o600)
+            fresh.write_text("".join(f"{one}\n" for one in [*known, key]), encoding="utf-8")
+            fresh.replace(path)
+
     def repository(self, node: str, name: str) -> str:
         """Return the node's own password of one of its repositories."""
         return self._get(node, f"{name}.password")
@@ -46,19 +79,29 @@ class Secrets:
         """Return the password that a node shows to rest-servers."""
         return self._get(node, "rest-server")
 
-    def _get(self, node: str, name: str) -> str:
+    def _path(self, node: str, name: str) -> Path:
         if not _NODE.fullmatch(node):
             raise SecretError(f"{node!r} cannot be the name of a folder with secrets")
-        path = self._folder / node / name
-        try:
+        return self._folder / node / name
+
+    def _get(self, node: str, name: str) -> str:
+        path = self._path(node, name)
+        with _told(path):
             if not path.exists():
                 self.made.append(path)
                 if not self._write:
                     return secrets.token_urlsafe(32)
                 _make(path)
             return _read(path)
-        except OSError as error:
-            raise SecretError(f"{path} cannot be had: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Name the file where the system refuses something."""
+    try:
+        yield
+    except OSError as error:
+        raise SecretError(f"{path} cannot be had: {error.strerror}") from None
 
 
 def digest(password: str) -> str:

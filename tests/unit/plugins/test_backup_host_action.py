@@ -26,6 +26,7 @@ class Host:
         self.facts = f"uid={uid}\n" + ("kosctl=yes\n" if kosctl else "") + "installed=restic\n"
         self.asked: list[tuple[str, bytes]] = []
         self.seen: list[bool] = []
+        self.key = "k"
 
     def run(self, args: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
         made = Node().action(backup_host, {"secrets_dir": str(self.folder), **args}, check=check)
@@ -35,12 +36,13 @@ class Host:
                 return {"rc": 0, "stdout": self.facts, "stderr": ""}
             self.asked.append((command.partition("kosctl backup ")[2], in_data or b""))
             self.seen.append(not made._play_context.no_log)
-            told = {"ok": True, "exit": 0, "changed": True, "actions": ["x"], "result": {"node_key": "k"}}
+            result = {"node_key": self.key}
+            told = {"ok": True, "exit": 0, "changed": True, "actions": ["x"], "result": result}
             return {"rc": 0, "stdout": json.dumps(told), "stderr": ""}
 
         made._low_level_execute_command = execute  # type: ignore[method-assign]  # no host here
-        result: dict[str, Any] = made.run(None, {"inventory_hostname": "n1"})
-        return result
+        done: dict[str, Any] = made.run(None, {"inventory_hostname": "n1"})
+        return done
 
     @property
     def spec(self) -> Any:
@@ -82,6 +84,21 @@ def test_the_recovery_key_reaches_kosctl_on_standard_input_alone(tmp_path: Path)
     assert [words for words, _ in host.asked] == ["apply --json", "init --json"]
     assert [key.encode() in data for _, data in host.asked] == [False, True]
     assert host.seen == [False, False]
+
+
+def test_the_controller_keeps_every_key_that_a_node_has_signed_with(tmp_path: Path) -> None:
+    """M13: who signed is known when the node is gone."""
+    host = Host(tmp_path)
+    for key in ("ssh-ed25519 A", "ssh-ed25519 B", "ssh-ed25519 A"):
+        host.key = key
+        host.run({"step": "repositories"})
+    assert Secrets(tmp_path, write=False).public_keys("n1") == ["ssh-ed25519 A", "ssh-ed25519 B"]
+
+
+def test_a_secret_that_has_to_be_there_is_not_made_up(tmp_path: Path) -> None:
+    with pytest.raises(SecretError, match=r"recovery\.key is not there; role kos\.fleet\.backup makes it"):
+        Secrets(tmp_path, write=True).held("n1", "recovery.key")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_target_knows_digests_of_the_passwords_that_nodes_show(tmp_path: Path) -> None:

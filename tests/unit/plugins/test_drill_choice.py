@@ -1,0 +1,74 @@
+"""Whose backups are drilled: all critical hosts and one of each other class, on another host, by a seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.kos.fleet.plugins.filter.drills import drills
+
+
+def host(rank: str | None, zone: str = "a") -> dict[str, Any]:
+    sources = {} if rank is None else {"backup_sources": {"docs": {"class": rank, "method": "tree"}}}
+    return {"backup_repositories": {"offsite": {}}, "group_names": ["nodes", f"zone_{zone}"], **sources}
+
+
+FLEET = {
+    **{f"c{number}": host("critical", "a" if number < 2 else "b") for number in range(3)},
+    **{f"l{number}": host("low") for number in range(20)},
+    "s": host("skip"),
+    "plain": {"group_names": ["nodes"]},
+}
+
+
+def chosen(seed: Any = 1, fleet: dict[str, Any] | None = None, **more: Any) -> list[dict[str, str]]:
+    hosts = FLEET if fleet is None else fleet
+    return drills(list(hosts), hosts, seed, **more)
+
+
+def test_every_critical_host_is_drilled_and_one_of_each_other_class() -> None:
+    """M13."""
+    found = [one["node"] for one in chosen()]
+    assert found[:3] == ["c0", "c1", "c2"]
+    assert [name[0] for name in found[3:]] == ["l"]
+
+
+def test_a_seed_chooses_the_same_again_and_others_choose_others() -> None:
+    assert chosen(7) == chosen(7)
+    assert len({chosen(seed)[-1]["node"] for seed in range(20)}) > 5
+
+
+def test_a_host_is_drilled_on_another_one_in_another_zone() -> None:
+    for seed in range(20):
+        by_node = {one["node"]: one["on"] for one in chosen(seed)}
+        assert all(node != on for node, on in by_node.items())
+        assert len(set(by_node.values())) == len(by_node)
+    two_zones = {"c0": FLEET["c0"], "c1": FLEET["c1"], "c2": FLEET["c2"]}
+    assert chosen(fleet=two_zones)[0] == {"node": "c0", "on": "c2", "class": "critical"}
+
+
+def test_a_host_that_says_nothing_of_sources_is_critical_as_its_role_makes_it() -> None:
+    assert chosen(fleet={"n1": host(None), "n2": host("low")})[0]["class"] == "critical"
+
+
+def test_only_hosts_of_the_play_are_drilled() -> None:
+    assert [one["node"] for one in chosen(among=["l3"])] == ["l3"]
+
+
+@pytest.mark.parametrize(
+    ("fleet", "more", "words"),
+    [
+        ({"n1": host("low")}, {}, "name one by -e drill_on=HOST"),
+        ({"n1": host("low"), "n2": host("low")}, {"on": "n1", "among": ["n1"]}, "belongs on another host"),
+        ({"n1": host("skip")}, {}, "no host has backup_repositories and a source"),
+        ({"n1": {}}, {}, "no host has backup_repositories"),
+        ({"n1": {**host("low"), "backup_sources": ["docs"]}}, {}, "backup_sources of n1 has to be a mapping"),
+    ],
+)
+def test_where_nothing_can_be_chosen_the_message_says_why(
+    fleet: dict[str, Any], more: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(AnsibleFilterError, match=words):
+        chosen(fleet=fleet, **more)
