@@ -25,6 +25,7 @@ setup: ## install what is missing: Debian packages, .venv (quick when all is the
 
 .PHONY: fleet
 fleet: setup ## make a local fleet and show the whole story on it, from publishing to rolling back
+	@$(PYTHON) tools/bundle.py
 	@echo "fleet: one mirror and four nodes in two zones, inventory in $(FLEET_INVENTORY)"
 	@$(BED) up --name local --inventory $(FLEET_INVENTORY)
 	@$(PYTHON) tools/fleet_demo.py --bed local --inventory $(FLEET_INVENTORY)
