@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import __version__, command, verbs
+from . import __version__, command
 from .command import Answer, Result
 from .errors import InputError, RefusedError
 from .lease import MAX_TTL_S
 from .paths import NodePaths
 
-Verb = Callable[[verbs.Context, argparse.Namespace], Result]
+if TYPE_CHECKING:
+    from . import verbs
+
+    Verb = Callable[[verbs.Context, argparse.Namespace], Result]
 
 # What they do is written into the audit log.
 CHANGING = "stage activate confirm revert recover rollback scrub gc refusals lease".split()
@@ -42,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(
-    argv: Sequence[str] | None = None, *, make_context: Callable[[NodePaths], verbs.Context] = verbs.Context
+    argv: Sequence[str] | None = None, *, make_context: Callable[[NodePaths], verbs.Context] | None = None
 ) -> int:
     """Run one command.
 
@@ -65,16 +68,16 @@ def main(
     if args.run is None:
         build_parser().print_help()
         return 0
-    args.make_context = make_context
+    args.make_context = make_context or _node
     return int(args.run_outer(args)) if hasattr(args, "run_outer") else _run(args)
 
 
 def run(context: verbs.Context, args: argparse.Namespace) -> Answer:
     """Run the verb that was parsed, and write it into the audit log where it changes something."""
     if hasattr(args, "func"):
-        return command.answer(
-            args.verb, lambda: _adopted(args.func(args)), status=lambda: None, debug=bool(args.debug)
-        )
+        return _run_other(args)
+    from . import verbs
+
     work: Verb = args.run
     looks = work is verbs.show_status
     answered = command.answer(
@@ -127,7 +130,8 @@ def build_parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
     # Only the operator's gate sets this one; root on the console asks for no lease (break-glass).
     parser.set_defaults(run=None, verb=None, needs_lease=False)
     sub = parser.add_subparsers(metavar="VERB", title="verbs")
-    _Verbs(sub, shared).add_all()
+    if words is None or _first(words) not in _OTHERS:
+        _Verbs(sub, shared).add_all()
     _add_others(sub, words)
     return parser
 
@@ -140,6 +144,9 @@ class _Verbs:
         self._shared = shared
 
     def add_all(self) -> None:
+        # A command of another part does without them.
+        from . import verbs
+
         self._add("status", verbs.show_status)
         self._wish(self._add("plan", verbs.show_plan))
         stage = self._add("stage", verbs.stage)
@@ -262,7 +269,33 @@ def bash_completion(parser: argparse.ArgumentParser) -> str:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if hasattr(args, "func"):
+        return _print(_run_other(args), bool(args.json))
     return _print(run(args.make_context(NodePaths(args.root)), args), bool(args.json))
+
+
+def _run_other(args: argparse.Namespace) -> Answer:
+    """Run a command that another part added, and that makes its own context."""
+    return command.answer(
+        args.verb, lambda: _adopted(args.func(args)), status=lambda: None, debug=bool(args.debug)
+    )
+
+
+def _node(paths: NodePaths) -> verbs.Context:
+    from . import verbs
+
+    return verbs.Context(paths)
+
+
+def _first(words: Sequence[str]) -> str | None:
+    """Return the verb of a command line; the value of --root is none."""
+    rest = iter(words)
+    for word in rest:
+        if word == "--root":
+            next(rest, None)
+        elif not word.startswith("-"):
+            return word
+    return None
 
 
 def _adopted(done: Any) -> Result:

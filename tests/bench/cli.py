@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from . import deltas, engine, figures, inventory, ledger, operations, page, transfer
+from . import backups, deltas, engine, figures, inventory, ledger, operations, page, transfer
 from .figures import Figure
 from .fleet import Fleet, fleet
 
@@ -84,6 +84,11 @@ BENCHMARKS = (
         "deltas",
         "page deltas of a large SQLite database",
         lambda shop: deltas.deltas(shop.folder("deltas")),
+    ),
+    Benchmark(
+        "backups",
+        "backup and restore of many small files",
+        lambda shop: backups.backups(shop.folder("backups")),
     ),
     Benchmark("downtime", "downtime of a patch", lambda shop: operations.downtime(shop.fleet)),
     Benchmark("recovery", "the way back from a bad release", lambda shop: operations.recovery(shop.fleet)),

@@ -7,12 +7,8 @@ NODE.pub (one a line, where the node has had several), without which nothing is 
 from __future__ import annotations
 
 import fcntl
-import http.client
 import shutil
-import ssl
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +24,6 @@ from .trail import Line
 
 # What one answer may hold: some ten years of many sources.
 MAX_BYTES = 64 * 1024 * 1024
-_CONFLICT = 409
 
 
 class Witness(Protocol):
@@ -137,7 +132,7 @@ class Ssh:
         self._timeout_s = timeout_s
 
     def read(self, node: str, since: int) -> list[Line]:
-        return _lines(self._ask(f"read {since}", b""))
+        return lines_of(self._ask(f"read {since}", b""))
 
     def append(self, node: str, line: Line) -> None:
         self._ask("append", line.raw + b"\n")
@@ -179,48 +174,6 @@ class Ssh:
         return done.stdout
 
 
-class Http:
-    """A witness behind an address: GET URL/NODE?since=N gives lines, POST URL/NODE takes one.
-
-    Args:
-        url: without a slash at its end.
-        ca: certificates that its server's is checked against; None takes the system's.
-    """
-
-    def __init__(self, url: str, *, timeout_s: float, ca: Path | None = None) -> None:
-        self._url = url.rstrip("/")
-        self._timeout_s = timeout_s
-        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
-        handlers = (
-            urllib.request.HTTPSHandler(context=context),
-            _NoRedirect(),
-            urllib.request.ProxyHandler({}),
-        )
-        self._opener = urllib.request.build_opener(*handlers)
-
-    def read(self, node: str, since: int) -> list[Line]:
-        return _lines(self._ask(urllib.request.Request(f"{self._url}/{node}?since={since}")))
-
-    def append(self, node: str, line: Line) -> None:
-        self._ask(urllib.request.Request(f"{self._url}/{node}", data=line.raw + b"\n", method="POST"))
-
-    def _ask(self, request: urllib.request.Request) -> bytes:
-        try:
-            with self._opener.open(request, timeout=self._timeout_s) as answer:
-                data: bytes = answer.read(MAX_BYTES + 1)
-        except urllib.error.HTTPError as error:
-            said = error.read(1024).decode("utf-8", "replace").strip()
-            if error.code == _CONFLICT:
-                raise RefusedError(f"the witness refuses: {said}", key="witness") from None
-            raise BackendError(f"the witness answered {error.code}: {said}", key="witness") from None
-        except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "reason", error)
-            raise BackendError(f"the witness cannot be reached: {why}", key="witness") from None
-        if len(data) > MAX_BYTES:
-            raise BackendError(f"the witness gave more than {MAX_BYTES} bytes", key="witness")
-        return data
-
-
 def connect(url: str, *, identity: Path, known_hosts: Path, timeout_s: float) -> Witness:
     """Return the witness at an address of the table.
 
@@ -240,15 +193,14 @@ def connect(url: str, *, identity: Path, known_hosts: Path, timeout_s: float) ->
             known_hosts,
             timeout_s=timeout_s,
         )
+    # What talks HTTP takes long to import.
+    from .witness_http import Http
+
     return Http(url, timeout_s=timeout_s)
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args: object, **kwargs: object) -> None:
-        return None
-
-
-def _lines(data: bytes) -> list[Line]:
+def lines_of(data: bytes) -> list[Line]:
+    """Read what a witness answered; raises BackendError or RefusedError where it is no answer."""
     if len(data) > MAX_BYTES:
         raise BackendError(f"the witness gave more than {MAX_BYTES} bytes", key="witness")
     try:

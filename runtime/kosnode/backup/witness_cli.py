@@ -90,7 +90,7 @@ def server(folder: Folder, listen: str) -> ThreadingHTTPServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """GET /NODE?since=N and POST /NODE, as `witness.Http` asks."""
+    """GET /NODE?since=N and POST /NODE, as `witness_http.Http` asks."""
 
     folder: Folder
     timeout = _TIMEOUT_S

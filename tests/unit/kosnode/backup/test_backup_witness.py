@@ -18,7 +18,8 @@ from kosnode.backup import signing, trail, witness, witness_cli
 from kosnode.backup.memory import Trail
 from kosnode.backup.restic import BackendError
 from kosnode.backup.trail import Line
-from kosnode.backup.witness import Folder, Http, Mounted, Ssh, Witness
+from kosnode.backup.witness import Folder, Mounted, Ssh, Witness
+from kosnode.backup.witness_http import Http
 from kosnode.errors import InputError, RefusedError, TrustError
 
 WHAT: dict[str, Any] = {
