@@ -14,6 +14,7 @@ import pytest
 
 from backup.postgres_world import VERSION, PostgresWorld, postgres_world
 from kosnode.backup import patterns, postgres
+from kosnode.backup.runs import Runs
 from kosnode.backup.source import Configured, Prepared
 from kosnode.errors import DamagedError, DiskError, InputError, KosError, NotFoundError, RefusedError
 
@@ -131,6 +132,31 @@ def test_another_cluster_in_the_place_of_the_first_is_refused(world: PostgresWor
     info.contents = lambda: replace(contents, system="42")  # type: ignore[method-assign]  # what it would say
     with pytest.raises(RefusedError, match="holds the cluster 42, and"):
         world.source._contents(info, world.server)
+
+
+def test_a_machine_whose_empty_cluster_made_room_for_the_restored_one_is_backed_up(
+    world: PostgresWorld,
+) -> None:
+    """M12: the package makes a cluster on a new machine, and it is archived before data comes back."""
+    heads = world.back_up().heads
+    restored = world.restored(Prepared([], heads), world.shipped("elsewhere")).roots[0].stored
+    with postgres_world() as new:
+        new.archive()
+        new.back_up()
+        new.control("stop")
+        shutil.rmtree(new.data)
+        restored.rename(new.data)
+        new.control("start")
+        with pytest.raises(RefusedError, match="it is a source of another name"):
+            new.back_up()
+        Runs(new.source.places).append(
+            {"kind": "restore", "id": "1", "time": heads["time"], "source": "db", "heads": dict(heads)}
+        )
+        assert new.back_up().heads["system"] == heads["system"]
+        assert len(labels(new)) == 2
+        assert new.restored(new.back_up(), new.shipped("again")).roots[0].stored.is_dir()
+    # The new one took its place.
+    os.environ["PG_CLUSTER_CONF_ROOT"] = str(world.base / "etc")
 
 
 def test_a_restore_on_a_new_timeline_is_no_step_back(world: PostgresWorld) -> None:

@@ -140,6 +140,10 @@ class Repository:
         """Make the repository know its cluster."""
         self._run("stanza-create")
 
+    def renew(self) -> None:
+        """Make the repository know the cluster that has taken the place of the one it knew."""
+        self._run("stanza-upgrade")
+
     def back_up(self, kind: str) -> None:
         """Make a backup of the running cluster.
 

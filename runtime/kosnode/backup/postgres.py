@@ -28,6 +28,7 @@ from .config import SourceSpec
 from .pg_server import Cluster, Connection
 from .pgbackrest import Contents, Repository
 from .places import Places
+from .runs import Runs
 from .source import Configured, Finding, Move, Prepared, Restored, Root, Source, SwapPlan
 
 FULL_AFTER = timedelta(days=7)
@@ -249,6 +250,11 @@ class Postgres(Source):
             contents = repository.contents()
             assert contents is not None, "a stanza that was made is known"
         ((system,),) = server.ask("SELECT system_identifier FROM pg_control_system()")
+        if contents.system != system and self._is_restored(system):
+            # What it knew is the empty cluster that this machine had before.
+            repository.renew()
+            contents = repository.contents()
+            assert contents is not None, "a stanza that was renewed is known"
         if contents.system != system:
             raise RefusedError(
                 f"{repository.path} holds the cluster {contents.system}, and {self.cluster} is {system} now; "
@@ -256,6 +262,11 @@ class Postgres(Source):
                 key=self._key,
             )
         return contents
+
+    def _is_restored(self, system: str) -> bool:
+        """Say whether a restore of this source brought the cluster of this identifier."""
+        last = Runs(self.places).last_restore(self.spec.name)
+        return last is not None and last["heads"].get("system") == system
 
     def _due(self, repository: Repository, contents: Contents, segment_bytes: int) -> str | None:
         """Say which backup is due; none where the WAL since the last one is enough."""
