@@ -113,7 +113,10 @@ class ActionModule(NodeAction):
         }
         if args["witness_url"]:
             table["witness"] = {"url": args["witness_url"]}
-        return {"table": table, "secrets": kept, "calendar": dict(args["calendar"])}
+        section = {"table": table, "secrets": kept, "calendar": dict(args["calendar"])}
+        # A machine that takes the place of another goes on with its backups: what that one signed counts.
+        former = self._secrets.public_keys(self._node)
+        return {**section, "former_keys": former} if former else section
 
     def _server_section(self, args: Mapping[str, t.Any]) -> dict[str, t.Any]:
         if bool(args["server_tls_certificate"]) != bool(args["server_tls_key"]):

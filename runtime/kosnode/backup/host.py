@@ -202,12 +202,22 @@ def _node(node: Mapping[str, Any], places: Places) -> list[Resource]:
         *(Secret(path, text.encode(), _SECRET) for path, text in secrets.items()),
         *(Gone(path) for path in there if path not in secrets),
         NodeKey(places.key),
+        *_former(node.get("former_keys", []), places),
         File(places.config, files.canonical(node["table"]), _SECRET),
         *(File(_unit(paths, name), text.encode()) for name, text in units.items()),
         *(Gone(path) for name in former for path in (_enabled(paths, name), _unit(paths, name))),
         Directory(_enabled(paths, "x.timer").parent),
         *(Link(_enabled(paths, name), f"/etc/systemd/system/{name}") for name in timers),
     ]
+
+
+def _former(keys: list[str], places: Places) -> list[Resource]:
+    """Keep the keys of machines before this one, whoever named them, beside its own."""
+    path = places.former_keys
+    there = path.read_text().splitlines() if path.exists() else []
+    own = signing.public_key(places.key) if places.key.exists() else None
+    former = [key for key in dict.fromkeys([*there, *keys]) if key != own]
+    return [File(path, "".join(f"{key}\n" for key in former).encode())] if former else []
 
 
 def _server(server: Mapping[str, Any], paths: NodePaths, system: System) -> list[Resource]:
@@ -235,9 +245,10 @@ def _witness(nodes: Mapping[str, str], paths: NodePaths) -> list[Resource]:
     own = Owned("root", WITNESS, 0o750)
     known = {path.stem: path.read_text().strip() for path in sorted(folder.glob("*.pub"))}
     for name, key in nodes.items():
-        # A node that was made anew has a new key; its former one still vouches for its former lines.
-        if key not in known.get(name, "").splitlines():
-            known[name] = f"{known.get(name, '')}\n{key}".strip()
+        # A node that was made anew has a new key: the last one, by which it is let in. The former ones still
+        # vouch for its former lines.
+        former = [one for one in known.get(name, "").splitlines() if one != key]
+        known[name] = "\n".join([*former, key])
     lines = [
         f'restrict,command="{host_units.KOSCTL} witness --node {name}" {keys.splitlines()[-1]}\n'
         for name, keys in sorted(known.items())

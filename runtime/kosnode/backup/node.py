@@ -49,6 +49,8 @@ class Node(Source):
         return []
 
     def swap_plan(self, restored: Restored) -> SwapPlan:
-        # A log of what was done since then, and the lines that this node wrote, are worth more than old ones.
+        # A log of what was done since then is worth more than an old one. A machine keeps its own
+        # key, too: that of the one before it is not what its witness lets in.
         kept = [self.places.node.audit] if self.places.node.audit.exists() else []
+        kept += [self.places.key.parent] if self.places.key.exists() else []
         return SwapPlan([Move(root.live, root.stored) for root in restored.roots if root.live not in kept])

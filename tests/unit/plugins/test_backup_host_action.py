@@ -95,6 +95,19 @@ def test_the_controller_keeps_every_key_that_a_node_has_signed_with(tmp_path: Pa
     assert Secrets(tmp_path, write=False).public_keys("n1") == ["ssh-ed25519 A", "ssh-ed25519 B"]
 
 
+def test_a_machine_that_takes_a_node_s_place_is_told_the_keys_before_its_own(tmp_path: Path) -> None:
+    """M12: what the lost machine signed counts on the new one, with nothing to do by hand."""
+    wish = {"repositories": {"offsite": OFFSITE}}
+    host = Host(tmp_path)
+    host.run(wish)
+    assert "former_keys" not in host.spec["node"]
+    host.key = "ssh-ed25519 A"
+    host.run({"step": "repositories"})
+    new = Host(tmp_path)
+    new.run(wish)
+    assert new.spec["node"]["former_keys"] == ["ssh-ed25519 A"]
+
+
 def test_a_secret_that_has_to_be_there_is_not_made_up(tmp_path: Path) -> None:
     with pytest.raises(SecretError, match=r"recovery\.key is not there; role kos\.fleet\.backup makes it"):
         Secrets(tmp_path, write=True).held("n1", "recovery.key")

@@ -153,6 +153,33 @@ def test_a_node_that_was_made_anew_reaches_its_witness_and_its_former_lines_coun
     assert (paths.var / "witness/n1.pub").read_text().splitlines() == [PUBLIC, anew]
 
 
+def test_a_node_that_has_its_former_key_again_is_let_in_with_it(
+    paths: NodePaths, machine: Machine, spec: dict[str, Any]
+) -> None:
+    anew = "ssh-ed25519 " + "B" * 68
+    for key in (PUBLIC, anew, PUBLIC):
+        host.apply({"format": 1, "witness": {"n1": key}}, paths, check=False, system=machine)
+    home = paths.root / "var/lib/koswitness/.ssh/authorized_keys"
+    assert [line.split('" ')[1] for line in home.read_text().splitlines()] == [PUBLIC]
+    assert (paths.var / "witness/n1.pub").read_text().splitlines() == [anew, PUBLIC]
+
+
+def test_what_a_machine_before_this_one_signed_counts_and_its_own_key_is_no_former_one(
+    paths: NodePaths, machine: Machine, spec: dict[str, Any]
+) -> None:
+    before, by_hand = ("ssh-ed25519 " + letter * 68 for letter in "BC")
+    own = host.apply(spec, paths, check=False, system=machine)["node_key"]
+    former = paths.etc / "keys/node.former"
+    assert not former.exists()
+    former.write_text(f"{by_hand}\n")
+    spec["node"]["former_keys"] = [before, own]
+    host.apply(spec, paths, check=False, system=machine)
+    assert former.read_text().splitlines() == [by_hand, before]
+    assert not [
+        one.action for one in host.apply(spec, paths, check=True, system=machine)["changes"] if one.path
+    ]
+
+
 def test_a_server_adds_and_does_not_remove(paths: NodePaths, machine: Machine, spec: dict[str, Any]) -> None:
     """K18."""
     host.apply(spec, paths, check=False, system=machine)
