@@ -450,8 +450,10 @@ class _Shipment:
 
     def held_still(self) -> bool:
         """Say whether the manifest tells all that changed until now."""
-        after = scan.walk(self._prepared.roots, self._excluded)
-        self.restless = (scan.changed(self._walk, after) - self.unstable - set(self.lacks)) | self._noticed
+        changed: set[str] = set()
+        if not scan.is_untouched(self._walk, self._began_ns):
+            changed = scan.changed(self._walk, scan.walk(self._prepared.roots, self._excluded))
+        self.restless = (changed - self.unstable - set(self.lacks)) | self._noticed
         self.unstable |= self.restless - set(self.lacks)
         self._hashes.save(self._walk, self.unstable, began_ns=self._began_ns)
         return not self.restless

@@ -29,9 +29,11 @@ READ_BYTES = 1 << 20
 # A file that is younger than this may change again within one tick of the file system's clock.
 _TICK_NS = 2_000_000_000
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
-_BATCH = 64
+_LARGE = 256 * 1024
 
 Identity = tuple[int, int, int, int]
+# SHA3-256 in hex, bytes that were read, and whether the file was the same before and after.
+_Hashed = tuple[str, int, bool]
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,32 @@ def changed(before: Walk, after: Walk) -> set[str]:
     return found
 
 
+def is_untouched(found: Walk, began_ns: int) -> bool:
+    """Say whether all that a walk found is as it was, and nothing has come or gone.
+
+    A directory tells by its times what came into it or went. For one that had been written to when the walk
+    began the clock of the file system may be too coarse, so the answer is no.
+
+    Args:
+        began_ns: wall clock before the walk.
+    """
+    for path, one in found.seen.items():
+        try:
+            now, was = os.lstat(path), one.status
+        except OSError:
+            return False
+        if (
+            now.st_ctime_ns != was.st_ctime_ns
+            or now.st_mtime_ns != was.st_mtime_ns
+            or now.st_size != was.st_size
+            or now.st_ino != was.st_ino
+        ):
+            return False
+        if stat.S_ISDIR(was.st_mode) and max(was.st_mtime_ns, was.st_ctime_ns) >= began_ns - _TICK_NS:
+            return False
+    return True
+
+
 def young(found: Walk, folders: Iterable[str], since_ns: int) -> set[str]:
     """Return what lies directly in one of the folders and was written since then."""
     inside = set(folders)
@@ -230,19 +258,24 @@ def is_folder(found: Walk, path: str) -> bool:
     return one is not None and stat.S_ISDIR(one.status.st_mode)
 
 
-def hash_file(path: str) -> tuple[str, int, os.stat_result, os.stat_result]:
-    """Return SHA3-256 in hex and size of a file as it was read, and its status before and after."""
+def hash_file(path: str, expected: int) -> tuple[str, int, os.stat_result]:
+    """Return SHA3-256 in hex and size of a file as it was read, and its status afterwards.
+
+    Args:
+        expected: bytes that it is thought to have, so that a small file is one read.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        before = os.fstat(descriptor)
-        hashed = hashlib.sha3_256()
-        size = 0
-        buffer = memoryview(bytearray(min(READ_BYTES, max(before.st_size + 1, 1))))
-        with open(descriptor, "rb", buffering=0, closefd=False) as stream:
-            while count := stream.readinto(buffer):
-                hashed.update(buffer[:count])
-                size += count
-        return hashed.hexdigest(), size, before, os.fstat(descriptor)
+        data = os.read(descriptor, min(expected + 1, READ_BYTES))
+        hashed, size = hashlib.sha3_256(data), len(data)
+        # With one byte less than was asked for, its end has been seen.
+        if size != expected or expected >= READ_BYTES:
+            buffer = memoryview(bytearray(READ_BYTES))
+            with open(descriptor, "rb", buffering=0, closefd=False) as stream:
+                while count := stream.readinto(buffer):
+                    hashed.update(buffer[:count])
+                    size += count
+        return hashed.hexdigest(), size, os.fstat(descriptor)
     finally:
         os.close(descriptor)
 
@@ -282,27 +315,23 @@ def _children(found: Walk, folder: str, excluded: Callable[[str], bool]) -> Iter
             found.unread[folder] = error.strerror or str(error)
 
 
-def _hash_all(
-    fresh: Sequence[Seen],
-) -> Iterator[tuple[Seen, tuple[str, int, bool] | OSError]]:
-    batches = [fresh[start : start + _BATCH] for start in range(0, len(fresh), _BATCH)]
-    if not batches:
-        return
+def _hash_all(fresh: Sequence[Seen]) -> Iterator[tuple[Seen, _Hashed | OSError]]:
+    # A thread for each core is quicker for what is large, and costs more than it gives for what is small.
+    large = [one for one in fresh if one.status.st_size >= _LARGE]
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-        for batch, results in zip(batches, pool.map(_hash_batch, batches), strict=True):
-            yield from zip(batch, results, strict=True)
+        results = pool.map(_hash, large)
+        for one in fresh:
+            if one.status.st_size < _LARGE:
+                yield one, _hash(one)
+        yield from zip(large, results, strict=True)
 
 
-def _hash_batch(batch: Sequence[Seen]) -> list[tuple[str, int, bool] | OSError]:
-    results: list[tuple[str, int, bool] | OSError] = []
-    for one in batch:
-        try:
-            digest, size, before, after = hash_file(one.path)
-            steady = one.identity == Seen(one.path, before).identity == Seen(one.path, after).identity
-            results.append((digest, size, steady and size == one.status.st_size))
-        except OSError as error:
-            results.append(error)
-    return results
+def _hash(one: Seen) -> _Hashed | OSError:
+    try:
+        digest, size, after = hash_file(one.path, one.status.st_size)
+    except OSError as error:
+        return error
+    return digest, size, one.identity == Seen(one.path, after).identity and size == one.status.st_size
 
 
 def _entry(one: Seen, digest: str | None, size: int | None) -> Entry | None:

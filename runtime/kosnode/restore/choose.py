@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def choose(
     *,
     heads: Mapping[str, Mapping[str, Any]],
     order: Sequence[str],
+    newest: Snapshot | None = None,
     trail: Trail | None,
     publics: Sequence[str],
 ) -> Chosen:
@@ -65,6 +67,8 @@ def choose(
     Args:
         heads: what is known of snapshots' heads, by run; for a restore to a time between two snapshots.
         order: ids of the snapshots that are known, oldest first.
+        newest: the newest of all that are known, where this repository should have it; a wish for no other
+            needs no list then.
         trail: what the witness says of this source's node; None where there is no witness.
         publics: keys of which one must have signed the manifest.
 
@@ -74,28 +78,33 @@ def choose(
         RefusedError: the witness contradicts, or a newer snapshot is known and `older` was not said.
         TrustError: the manifest is not signed with one of the keys.
     """
-    found = restic.snapshots(f"source={wish.source}")
     name = restic.repository.name
-    if not found:
-        raise NotFoundError(f"repository {name} has no snapshot of source {wish.source}", key="source")
-    # The order in which they were made counts, since clocks go back and forth.
-    rank = {snapshot: number for number, snapshot in enumerate(order, 1)}
-    found.sort(key=lambda one: (rank.get(one.id, 0), one.time, one.id))
-    snapshot = _pick(wish, found, heads)
-    listed, digest = read_manifest(restic, snapshot, wish.source, publics)
+    read = None
+    if newest is not None and wish.run is None and wish.time is None:
+        # One that is not there is looked for in the list, which tells why.
+        with contextlib.suppress(NotFoundError):
+            # Of a whole id restic would take the snapshot out of its cache, wherever that is from.
+            read = read_manifest(restic, replace(newest, id=newest.id[:-1]), wish.source, publics)
+    if newest is not None and read is not None:
+        snapshot, found = newest, [newest]
+    else:
+        found = _listed(wish, restic, order)
+        snapshot = _pick(wish, found, heads)
+        read = read_manifest(restic, snapshot, wish.source, publics)
+    listed, digest = read
     last = None if trail is None else trail.newest(wish.source)
     if trail is not None and last is not None:
         _ask_witness(trail, snapshot, digest, listed, name)
-    newest = str(last.value["run"]) if last is not None else str(found[-1].tag("run"))
-    if listed.run != newest and not wish.older:
-        lacks = all(one.tag("run") != newest for one in found)
+    newest_run = str(last.value["run"]) if last is not None else str(found[-1].tag("run"))
+    if listed.run != newest_run and not wish.older:
+        lacks = all(one.tag("run") != newest_run for one in found)
         raise RefusedError(
-            f"run {listed.run} of source {wish.source} is older than run {newest}"
+            f"run {listed.run} of source {wish.source} is older than run {newest_run}"
             + (f", which repository {name} lacks" if lacks else "")
             + "; `--older` says that it is meant",
             key="older",
         )
-    return Chosen(restic.repository, snapshot, listed, digest, listed.run == newest, last is not None)
+    return Chosen(restic.repository, snapshot, listed, digest, listed.run == newest_run, last is not None)
 
 
 def read_manifest(
@@ -115,6 +124,16 @@ def read_manifest(
             f"the manifest of snapshot {snapshot.id[:12]} is that of another one", key="snapshot"
         )
     return listed, manifest.digest(data)
+
+
+def _listed(wish: Wish, restic: Restic, order: Sequence[str]) -> list[Snapshot]:
+    """Return the snapshots of a source as they were made one after the other, whatever the clocks said."""
+    found = restic.snapshots(f"source={wish.source}")
+    if not found:
+        name = restic.repository.name
+        raise NotFoundError(f"repository {name} has no snapshot of source {wish.source}", key="source")
+    rank = {snapshot: number for number, snapshot in enumerate(order, 1)}
+    return sorted(found, key=lambda one: (rank.get(one.id, 0), one.time, one.id))
 
 
 def _pick(wish: Wish, found: Sequence[Snapshot], heads: Mapping[str, Mapping[str, Any]]) -> Snapshot:

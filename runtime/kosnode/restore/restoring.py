@@ -20,7 +20,7 @@ from ..backup.config import Repository, SourceSpec
 from ..backup.context import Context, progress
 from ..backup.manifest import Entry
 from ..backup.memory import Trail
-from ..backup.restic import BackendError
+from ..backup.restic import BackendError, Snapshot
 from ..backup.source import Finding, Move, Restored, Root, Source, SwapPlan
 from ..errors import DamagedError, InputError, KosError, NotFoundError, RefusedError
 from . import swap
@@ -207,6 +207,7 @@ class Restoring:
                     self._context.restic(repository),
                     heads=heads,
                     order=known,
+                    newest=self._newest(order.wish.source, repository, trail),
                     trail=trail,
                     publics=self._context.public_keys(),
                 )
@@ -214,6 +215,25 @@ class Restoring:
                 progress(error.message)
                 missed.append(error)
         raise missed[0]
+
+    def _newest(self, source: str, repository: Repository, trail: Trail | None) -> Snapshot | None:
+        """Return the newest snapshot that is known of a source, where this repository should have it."""
+        known = self._context.runs.repositories().get(repository.name, {}).get("id")
+        line = None if trail is None else trail.newest(source)
+        entry = self._context.runs.newest(source)
+        if line is not None:
+            ids = {str(line.value["repository"]): str(line.value["snapshot"])}
+            run, moment = line.value["run"], line.value["time"]
+        elif entry is not None:
+            ids = {str(one["repository_id"]): str(one["id"]) for one in entry["snapshots"]}
+            run, moment = entry["run"], entry["time"]
+        else:
+            return None
+        if known not in ids:
+            return None
+        stage = str(self._context.places.stage(source))
+        who = self._context.who.node
+        return Snapshot(ids[known], boot.moment(moment), who, (f"run={run}",), (stage,))
 
     def _trail(self) -> Trail | None:
         watching = self._context.witness()
