@@ -76,7 +76,7 @@ class Network(pulumi.ComponentResource):
 
         endpoints = SecurityGroup(
             "endpoints",
-            name=names.of("endpoints"),
+            name_prefix=names.of("endpoints-"),
             description="Endpoints of AWS services",
             vpc_id=self.vpc.id,
             tags=names.tagged("endpoints"),
@@ -84,7 +84,7 @@ class Network(pulumi.ComponentResource):
         )
         self.nodes = SecurityGroup(
             "nodes",
-            name=names.of("nodes"),
+            name_prefix=names.of("nodes-"),
             description="Nodes: no way in",
             vpc_id=self.vpc.id,
             tags=names.tagged("nodes"),
