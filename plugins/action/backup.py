@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from ansible.errors import AnsibleActionFail
@@ -13,9 +14,15 @@ from ansible_collections.kos.fleet.plugins.module_utils import _kosctl
 from ansible_collections.kos.fleet.plugins.plugin_utils._node import NodeAction, as_result
 
 ARGUMENTS: dict[str, t.Any] = {
-    "verb": {"type": "str", "choices": ["run", "list", "check", "forget", "unlock"], "default": "run"},
+    "verb": {
+        "type": "str",
+        "choices": ["run", "list", "check", "forget", "unlock", "witness"],
+        "default": "run",
+    },
     "sources": {"type": "list", "elements": "str", "default": []},
+    "node": {"type": "str"},
 }
+_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 # What removes something is root's alone (docs/architecture.md, Over `kosctl operate`).
 _OF_ROOT = ("forget", "unlock")
 
@@ -25,11 +32,15 @@ class ActionModule(NodeAction):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
-        _validation, args = self.validate_argument_spec(ARGUMENTS)
+        _validation, args = self.validate_argument_spec(
+            ARGUMENTS, required_if=[("verb", "witness", ["node"])]
+        )
         verb, sources = args["verb"], args["sources"]
         most = {"run": 256, "list": 1}.get(verb, 0)
         if len(sources) > most:
             raise AnsibleActionFail(f"sources: {verb} takes {most or 'none'}; {len(sources)} were given")
+        if args["node"] is not None:
+            return self._lines(verb, args["node"])
         if self._task.check_mode and verb in ("check", "unlock"):
             # kosctl has no rehearsal of these: a check changes nothing, and a lock may be gone by then.
             return {"changed": False, "actions": [f"{verb} the repositories"]}
@@ -50,6 +61,15 @@ class ActionModule(NodeAction):
         elif verb == "list":
             options = {"source": sources[0] if sources else None}
         return self.ask(f"backup {verb}", options)
+
+    def _lines(self, verb: str, node: str) -> dict[str, t.Any]:
+        """Return what this host keeps as the witness of a node."""
+        if verb != "witness" or not _NODE.fullmatch(node):
+            raise AnsibleActionFail(
+                f"node has to be the name of a node, for verb=witness alone; it is {node!r}"
+            )
+        answer = self.as_root(f"witness read --node={node}")
+        return {**as_result(answer), **answer.result}
 
     def _changed(self, answer: _kosctl.Answer) -> bool:
         """Whether there is a snapshot more, or something less."""

@@ -25,6 +25,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "settings": {"type": "dict", "default": {}},
     "calendar": {"type": "dict", "default": {}},
     "secrets_dir": {"type": "path", "no_log": False, "default": "secrets/backup"},
+    "drilled": {"type": "list", "elements": "str", "default": []},
     "server": {"type": "bool", "default": False},
     "server_root": {"type": "str", "default": "/srv/kos-backup"},
     "server_address": {"type": "str", "default": ""},
@@ -71,10 +72,13 @@ class ActionModule(NodeAction):
         there = self._probe()
         packages = [
             name
-            for name, wanted in (("restic", args["repositories"]), ("restic-rest-server", args["server"]))
+            for name, wanted in (
+                ("restic", args["repositories"] or args["drilled"]),
+                ("restic-rest-server", args["server"]),
+            )
             if wanted and name not in there
         ]
-        spec: dict[str, t.Any] = {"format": 1}
+        spec: dict[str, t.Any] = {"format": 1, "drill": args["drilled"]}
         if args["repositories"]:
             spec["node"] = self._node_section(args)
         if args["server"]:

@@ -17,7 +17,7 @@ _SOURCES = {"node": {"class": "critical", "method": "node"}}
 
 
 def drills(
-    hosts: t.Any, hostvars: t.Any, seed: t.Any, among: Sequence[str] | None = None, on: str | None = None
+    hosts: t.Any, hostvars: t.Any, seed: t.Any, among: Sequence[str] | None = None, place: str = ""
 ) -> list[dict[str, str]]:
     """Return the drills as a list of dictionaries with `node`, `on` and `class`."""
     if isinstance(hosts, str) or not isinstance(hosts, Sequence):
@@ -25,7 +25,7 @@ def drills(
     known = {str(name): _host(str(name), hostvars[name]) for name in hosts if _is_backed_up(hostvars[name])}
     wanted = frozenset(map(str, hosts if among is None else among))
     try:
-        chosen = _drills.choose(known, str(seed), among=wanted, on=on or None)
+        chosen = _drills.choose(known, str(seed), among=wanted, on=place)
     except _drills.ChoiceError as error:
         raise AnsibleFilterError(str(error)) from None
     return [{"node": one.node, "on": one.on, "class": one.rank} for one in chosen]
@@ -40,7 +40,8 @@ def _host(name: str, variables: Mapping[str, t.Any]) -> _drills.Host:
     if not isinstance(sources, Mapping) or not all(isinstance(one, Mapping) for one in sources.values()):
         raise AnsibleFilterError(f"backup_sources of {name} has to be a mapping from names to mappings")
     zone = next((group for group in variables.get("group_names") or [] if group.startswith("zone_")), "")
-    return _drills.Host(name, zone, frozenset(str(one.get("class")) for one in sources.values()))
+    classes = frozenset(str(one.get("class")) for one in sources.values())
+    return _drills.Host(name, zone, classes, str(variables.get("backup_drill_host") or ""))
 
 
 class FilterModule:

@@ -13,9 +13,8 @@ description:
   - Has C(kosctl) on the node work by the table of role C(kos.fleet.backup). A snapshot that lacks
     something is a
     failure, whose result tells what there is.
-  - O(verb=run), O(verb=list) and O(verb=check) need the operator account alone; O(verb=forget) and
-    O(verb=unlock)
-    need root.
+  - O(verb=run), O(verb=list) and O(verb=check) need the operator account alone; O(verb=forget),
+    O(verb=unlock) and O(verb=witness) need root.
 author:
   - kOS Fleet authors (@kos-fleet)
 extends_documentation_fragment:
@@ -40,8 +39,9 @@ options:
       - V(run) makes snapshots, V(list) tells which there are, V(check) checks the repositories and reads
         the next part
         of their data, V(forget) removes what the retention does not keep, V(unlock) takes stale locks away.
+      - V(witness) asks a host that is a witness for what it keeps of O(node).
     type: str
-    choices: [run, list, check, forget, unlock]
+    choices: [run, list, check, forget, unlock, witness]
     default: run
   sources:
     description:
@@ -49,6 +49,9 @@ options:
     type: list
     elements: str
     default: []
+  node:
+    description: For O(verb=witness) alone, the node that the host is a witness of.
+    type: str
 """
 
 EXAMPLES = r"""

@@ -57,6 +57,11 @@ options:
     description: Further keys of the table.
     type: dict
     default: {}
+  drilled:
+    description: Names of nodes whose backups are drilled on this host, which says when one is overdue.
+    type: list
+    elements: str
+    default: []
   calendar:
     description: When C(run), C(check) and C(forget) happen, as calendar events of systemd.
     type: dict

@@ -58,6 +58,12 @@ def test_timers_are_up_after_a_boot(node: Host, name: str) -> None:
     assert timer.is_running
 
 
+def test_the_host_that_drills_others_looks_whether_one_is_overdue(reach: lane.Reach) -> None:
+    """M13."""
+    assert reach("node3").service("kos-drill-status.timer").is_running
+    assert reach("node3").service("kos-drill-status.timer").is_enabled
+
+
 def test_a_run_of_the_timer_s_service_ships_each_source_to_each_repository(node: Host) -> None:
     """K16, M11."""
     before = len(runs(node, "docs"))

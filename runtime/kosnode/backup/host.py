@@ -6,7 +6,7 @@ anything is touched. Secrets are in no diff.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def remove(paths: NodePaths, *, check: bool, system: System | None = None) -> li
         system: the host; a fake in tests.
     """
     places, system = Places(paths), system or System(paths)
-    names = [*host_units.all_jobs(), host_units.SERVER]
+    names = [*host_units.OF_A_NODE, *host_units.OF_A_WATCH, host_units.SERVER]
     running = [name for name in names if system.systemd.is_active(name)]
     gone = [
         *(Gone(path) for name in names for path in (_enabled(paths, name), _unit(paths, name))),
@@ -182,6 +182,8 @@ def _resources(document: Mapping[str, Any], places: Places, system: System) -> l
         wanted += _server(document["server"], places.node, system)
     if "witness" in document:
         wanted += _witness(document["witness"], places.node)
+    if "drill" in document:
+        wanted += _drill(document["drill"], places)
     return wanted
 
 
@@ -194,9 +196,6 @@ def _node(node: Mapping[str, Any], places: Places) -> list[Resource]:
             lines = [f"{key}={value}\n" for key, value in sorted(one["environment"].items())]
             secrets[places.environment(name)] = "".join(lines)
     there = sorted(places.secrets.iterdir()) if places.secrets.is_dir() else []
-    units = host_units.jobs(node["calendar"])
-    former = [name for name in host_units.all_jobs() if name not in units]
-    timers = [name for name in units if name.endswith(".timer")]
     return [
         Directory(places.secrets, Owned(mode=0o700)),
         *(Secret(path, text.encode(), _SECRET) for path, text in secrets.items()),
@@ -204,6 +203,21 @@ def _node(node: Mapping[str, Any], places: Places) -> list[Resource]:
         NodeKey(places.key),
         *_former(node.get("former_keys", []), places),
         File(places.config, files.canonical(node["table"]), _SECRET),
+        *_units(host_units.jobs(node["calendar"]), host_units.OF_A_NODE, paths),
+    ]
+
+
+def _drill(nodes: Sequence[str], places: Places) -> list[Resource]:
+    # Reports are signed, also on a host that is not backed up.
+    key: list[Resource] = [Directory(places.key.parent, Owned(mode=0o700)), NodeKey(places.key)]
+    return [*(key if nodes else []), *_units(host_units.watch(nodes), host_units.OF_A_WATCH, places.node)]
+
+
+def _units(units: Mapping[str, str], possible: Iterable[str], paths: NodePaths) -> list[Resource]:
+    """Return units that are there, their timers started at boot; of those that are possible the others go."""
+    former = [name for name in possible if name not in units]
+    timers = [name for name in units if name.endswith(".timer")]
+    return [
         *(File(_unit(paths, name), text.encode()) for name, text in units.items()),
         *(Gone(path) for name in former for path in (_enabled(paths, name), _unit(paths, name))),
         Directory(_enabled(paths, "x.timer").parent),
@@ -271,7 +285,8 @@ def _to_start(
 ) -> list[str]:
     """Return the units to (re)start: what is not running, and what runs as it was before."""
     changed = {one.path for one, _ in planned if isinstance(one, File)}
-    names = [f"{name}" for name in host_units.jobs(document.get("node", {}).get("calendar", {}))]
+    jobs = host_units.jobs(document.get("node", {}).get("calendar", {}))
+    names = [*jobs, *host_units.watch(document.get("drill", []))]
     started = [
         name
         for name in names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 SERVER = "kos-backup-server.service"
 KOSCTL = "/opt/kos/current/bin/kosctl"
@@ -12,6 +12,11 @@ _JOBS = (
     ("check", "kos-backup-check", "Check the repositories, and read the next part of their data", "12h"),
     ("forget", "kos-backup-forget", "Remove snapshots that the retention does not keep", "12h"),
 )
+
+_WATCH = "kos-drill-status"
+# All units of a node that is backed up, and of a host that others are drilled on.
+OF_A_NODE = tuple(f"{name}.{kind}" for _, name, _, _ in _JOBS for kind in ("timer", "service"))
+OF_A_WATCH = (f"{_WATCH}.timer", f"{_WATCH}.service")
 
 _SERVICE = """\
 # Written by role kos.fleet.backup; what is changed here is lost.
@@ -23,7 +28,7 @@ After=network-online.target
 [Service]
 Type=oneshot
 # Any exit code but 0, so also that of a snapshot which lacks something, leaves a failed unit.
-ExecStart={kosctl} backup {verb} --json
+ExecStart={kosctl} {words} --json
 TimeoutStartSec={limit}
 # Two of them at once is one too many, and the other one is soon done.
 RestartForceExitStatus=5
@@ -115,14 +120,26 @@ def jobs(calendar: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for verb, name, said, limit in _JOBS:
         if verb in calendar:
-            found[f"{name}.service"] = _SERVICE.format(said=said, kosctl=KOSCTL, verb=verb, limit=limit)
+            words = f"backup {verb}"
+            found[f"{name}.service"] = _SERVICE.format(said=said, kosctl=KOSCTL, words=words, limit=limit)
             found[f"{name}.timer"] = _TIMER.format(said=said, when=calendar[verb])
     return found
 
 
-def all_jobs() -> list[str]:
-    """Return the names of all units that a node may have."""
-    return [f"{name}.{kind}" for _, name, _, _ in _JOBS for kind in ("timer", "service")]
+def watch(nodes: Sequence[str]) -> dict[str, str]:
+    """Return the units of a host that others are drilled on, text by name; none where no node is.
+
+    Args:
+        nodes: whose drills must not be overdue.
+    """
+    if not nodes:
+        return {}
+    said = "Look whether a drill is overdue, or was not VERIFIED"
+    words = " ".join(["drill status", *(f"--node {name}" for name in nodes)])
+    return {
+        f"{_WATCH}.service": _SERVICE.format(said=said, kosctl=KOSCTL, words=words, limit="10min"),
+        f"{_WATCH}.timer": _TIMER.format(said=said, when="daily"),
+    }
 
 
 def server(root: str, listen: str, *, tls: bool) -> str:

@@ -40,13 +40,21 @@ def test_a_seed_chooses_the_same_again_and_others_choose_others() -> None:
     assert len({chosen(seed)[-1]["node"] for seed in range(20)}) > 5
 
 
-def test_a_host_is_drilled_on_another_one_in_another_zone() -> None:
-    for seed in range(20):
-        by_node = {one["node"]: one["on"] for one in chosen(seed)}
+def test_a_host_is_always_drilled_on_the_same_other_one_in_another_zone() -> None:
+    """Reports are chained where they are made."""
+    found = [{one["node"]: one["on"] for one in chosen(seed)} for seed in range(20)]
+    for by_node in found:
         assert all(node != on for node, on in by_node.items())
-        assert len(set(by_node.values())) == len(by_node)
-    two_zones = {"c0": FLEET["c0"], "c1": FLEET["c1"], "c2": FLEET["c2"]}
-    assert chosen(fleet=two_zones)[0] == {"node": "c0", "on": "c2", "class": "critical"}
+        assert [by_node[name] for name in ("c0", "c1", "c2")] == [
+            found[0][name] for name in ("c0", "c1", "c2")
+        ]
+        assert (by_node["c0"], by_node["c1"]) == ("c2", "c2")
+
+
+def test_where_a_host_is_drilled_can_be_said() -> None:
+    fleet = {"n1": {**host("low"), "backup_drill_host": "n3"}}
+    assert chosen(fleet=fleet)[0]["on"] == "n3"
+    assert chosen(fleet=fleet, place="n4")[0]["on"] == "n4"
 
 
 def test_a_host_that_says_nothing_of_sources_is_critical_as_its_role_makes_it() -> None:
@@ -60,10 +68,10 @@ def test_only_hosts_of_the_play_are_drilled() -> None:
 @pytest.mark.parametrize(
     ("fleet", "more", "words"),
     [
-        ({"n1": host("low")}, {}, "name one by -e drill_on=HOST"),
-        ({"n1": host("low"), "n2": host("low")}, {"on": "n1", "among": ["n1"]}, "belongs on another host"),
-        ({"n1": host("skip")}, {}, "no host has backup_repositories and a source"),
-        ({"n1": {}}, {}, "no host has backup_repositories"),
+        ({"n1": host("low")}, {}, "name one in backup_drill_host"),
+        ({"n1": host("low"), "n2": host("low")}, {"place": "n1", "among": ["n1"]}, "belongs on another host"),
+        ({"n1": host("skip")}, {}, "no host here has backup_repositories and a source"),
+        ({"n1": {}}, {}, "no host here has backup_repositories"),
         ({"n1": {**host("low"), "backup_sources": ["docs"]}}, {}, "backup_sources of n1 has to be a mapping"),
     ],
 )

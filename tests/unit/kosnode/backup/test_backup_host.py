@@ -110,6 +110,22 @@ def test_secrets_are_root_s_alone_and_in_no_diff(
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
+def test_a_host_that_others_are_drilled_on_watches_for_their_drills(
+    paths: NodePaths, machine: Machine
+) -> None:
+    """M13: a drill that did not run in its interval is a failure of its own."""
+    done = host.apply({"format": 1, "drill": ["n1", "n2"]}, paths, check=False, system=machine)
+    units = paths.root / "etc/systemd/system"
+    assert (
+        "kosctl drill status --node n1 --node n2 --json" in (units / "kos-drill-status.service").read_text()
+    )
+    assert (units / "timers.target.wants/kos-drill-status.timer").is_symlink()
+    assert done["node_key"].startswith("ssh-ed25519 ")
+    assert words(done)[-1] == "start kos-drill-status.timer"
+    host.apply({"format": 1, "drill": []}, paths, check=False, system=machine)
+    assert not [path for path in units.rglob("kos-drill*") if path.is_symlink() or path.exists()]
+
+
 def test_a_repository_that_is_no_longer_named_leaves_no_secret(
     paths: NodePaths, machine: Machine, spec: dict[str, Any]
 ) -> None:
