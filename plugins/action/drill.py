@@ -109,11 +109,6 @@ class ActionModule(NodeAction):
             if args["witness_url"]
             else None
         )
-        own = [
-            source["path"]
-            for source in args["table"].values()
-            if isinstance(source, Mapping) and "path" in source
-        ]
         request = {
             "format": 1,
             "node": node,
@@ -126,7 +121,7 @@ class ActionModule(NodeAction):
             "sources": args["sources"] or None,
             "time": None if args["time"] is None else _utc(args["time"]),
             "table": args["table"] or None,
-            "production": sorted({*own, *args["production"]}) or None,
+            "production": sorted(set(args["production"])) or None,
             "scratch": args["scratch"],
             "interval_s": (settings.get("drill") or {}).get("interval_s"),
             **{key: settings.get(key) for key in _SETTINGS},

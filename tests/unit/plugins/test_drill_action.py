@@ -99,7 +99,7 @@ def test_all_that_a_drill_needs_comes_on_standard_input_and_is_in_no_log(tmp_pat
             **{"name": "offsite", "url": OFFSITE["url"]},
             "environment": {"RESTIC_REST_USERNAME": "n1", "RESTIC_REST_PASSWORD": "word-of-n1"},
         },
-        **{"witness": {"lines": lines}, "table": table, "production": ["/srv/docs", "/srv/live"]},
+        **{"witness": {"lines": lines}, "table": table, "production": ["/srv/live"]},
         "interval_s": 60,
     }
     ((command, _request),) = place.asked
