@@ -261,6 +261,27 @@ def test_a_wrong_password_is_told_apart(node: BackupNode, tmp_path: Path) -> Non
     assert "password of repository main is wrong" in node.refused(13, "backup", "run")
 
 
+def test_a_machine_with_the_recovery_key_alone_is_let_in(node: BackupNode, tmp_path: Path) -> None:
+    """M12: the passwords were lost with the disk, and the key was on paper."""
+    node.tree(tree(tmp_path))
+    before = node.run()["sources"][0]["snapshots"]
+    node.secret("main.password", "the password of a new machine")
+    assert node.init()["actions"] == ["open repository main"]
+    assert node.run()["sources"][0]["snapshots"] != before
+    assert node.snapshots()[0] == before[0]["id"]
+    assert not node.init()["changed"]
+
+
+@pytest.mark.fault
+def test_a_wrong_recovery_key_lets_nobody_in(node: BackupNode, tmp_path: Path) -> None:
+    node.tree(tree(tmp_path))
+    node.secret("main.password", "another password")
+    answer = node.kosctl("backup", "init", stdin="no key of this repository")
+    assert (answer["exit"], answer["changed"]) == (13, False)
+    assert "neither the node's password nor the recovery key opens" in answer["error"]["message"]
+    assert "password of repository main is wrong" in node.refused(13, "backup", "run")
+
+
 @pytest.mark.parametrize(
     ("text", "mode", "rule"), [(None, 0, "is missing"), ("", 0o600, "is empty"), ("x", 0o644, "root alone")]
 )

@@ -6,8 +6,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 from .. import boot
 from .. import config as node_config
@@ -65,11 +66,17 @@ class Context:
     def runs(self) -> Runs:
         return Runs(self.places)
 
-    def restic(self, repository: Repository) -> Restic:
-        """Return a repository of the table, opened with the node's own access."""
+    def restic(self, repository: Repository, password: Path | None = None) -> Restic:
+        """Return a repository of the table.
+
+        Args:
+            repository: which.
+            password: file with another password than the node's own.
+        """
+        access = Access.of_node(self.places, repository.name, self.runs.key(repository))
         return Restic(
             repository,
-            Access.of_node(self.places, repository.name, self.runs.key(repository)),
+            access if password is None else replace(access, password=password, key=None),
             timeout_s=self.config.backend_timeout_s,
             progress=progress,
         )

@@ -1,17 +1,26 @@
-"""Opens the repositories of a node: makes them, gives them a recovery key, and remembers which they are."""
+"""Opens the repositories of a node: makes them, gives them a recovery key, and remembers which they are.
+
+A machine that has the recovery key alone is let into the repositories of the node whose place it takes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, NotFoundError, RefusedError
+from ..errors import InputError, NotFoundError, RefusedError, TrustError
 from .config import BackupConfig, Repository
 from .restic import Restic
 from .runs import Runs
 
 RECOVERY = "recovery"
+_NODE = "node"
 _SHORTEST = 12
+# A repository, opened with the node's own password, or with the one in a file.
+Opener = Callable[[Repository, "Path | None"], Restic]
 
 
 def open_all(
@@ -19,7 +28,7 @@ def open_all(
     runs: Runs,
     witnessed: set[str],
     recovery: str | None,
-    restic: Callable[[Repository], Restic],
+    restic: Opener,
 ) -> list[dict[str, Any]]:
     """Make each repository unless it is there, and remember its id.
 
@@ -29,9 +38,10 @@ def open_all(
         restic: opens a repository.
 
     Returns:
-        `{"name","id","made"}` of each.
+        `{"name","id","made"}` of each; `made` also where only the key of the node was.
 
     Raises:
+        TrustError: neither the node's password nor the recovery key opens a repository.
         InputError: a repository needs a recovery key and none was given.
         RefusedError: what is at the address is not what this node knew, or the witness knows others only.
     """
@@ -40,8 +50,17 @@ def open_all(
     known = runs.repositories()
     opened = []
     for repository in config.repositories:
-        store = restic(repository)
-        found, made = _open(store, repository, known.get(repository.name), witnessed, recovery)
+        store = restic(repository, None)
+        before = known.get(repository.name)
+        try:
+            found, made = _open(store, repository, before, witnessed, recovery)
+        except TrustError:
+            if recovery is None:
+                raise
+            with _in_memory(recovery) as held:
+                rescue = restic(repository, held)
+                found, made = _rescued(rescue, repository, before, witnessed, recovery), True
+                rescue.add_key(store.password(), _NODE)
         key, users = store.keys()
         if RECOVERY not in users:
             store.add_key(_needed(recovery, repository), RECOVERY)
@@ -83,6 +102,34 @@ def _open(
             key=f"repositories.{name}",
         )
     return found, False
+
+
+@contextlib.contextmanager
+def _in_memory(text: str) -> Iterator[Path]:
+    """Have a secret as a file that is on no disk."""
+    descriptor = os.memfd_create("key", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode("utf-8"))
+        yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _rescued(
+    store: Restic,
+    repository: Repository,
+    before: Mapping[str, str] | None,
+    witnessed: set[str],
+    recovery: str,
+) -> str:
+    """Return the id of a repository that opens with the recovery key alone."""
+    try:
+        return _open(store, repository, before, witnessed, recovery)[0]
+    except TrustError:
+        name = repository.name
+        raise TrustError(
+            f"neither the node's password nor the recovery key opens repository {name}", key=name
+        ) from None
 
 
 def _needed(recovery: str | None, repository: Repository) -> str:

@@ -191,6 +191,10 @@ class Restic:
         used = next(str(one["id"]) for one in found if one["current"])
         return used, [str(one["userName"]) for one in found]
 
+    def password(self) -> str:
+        """Return the password that it is opened with."""
+        return self._access.password.read_text("utf-8").strip()
+
     def add_key(self, password: str, user: str) -> None:
         """Add a key; the password goes through memory alone, never through an argument or the disk."""
         descriptor = os.memfd_create("key", 0)
