@@ -94,21 +94,18 @@ class ActionModule(NodeAction):
     def _request(self, args: Mapping[str, t.Any]) -> dict[str, t.Any]:
         """Return what kosctl reads; everything that the controller can see is checked before."""
         _check(args)
-        secrets = _backup_secrets.Secrets(Path(self._loader.path_dwim(args["secrets_dir"])), write=False)
+        folder = self._secrets_folder(args["secrets_dir"])
+        secrets = _backup_secrets.Secrets(folder, write=False)
         node, settings = args["node"], args["settings"]
         keys = secrets.public_keys(node)
         if not keys:
             raise AnsibleActionFail(
-                f"no public key of {node} is in {args['secrets_dir']}, so nothing tells who signed; "
+                f"no public key of {node} is in {folder}, so nothing tells who signed; "
                 "role kos.fleet.backup notes it"
             )
-        witness = (
-            {"lines": args["witness_lines"]}
-            if args["witness_lines"] is not None
-            else {"url": args["witness_url"]}
-            if args["witness_url"]
-            else None
-        )
+        witness = {"url": args["witness_url"]} if args["witness_url"] else None
+        if args["witness_lines"] is not None:
+            witness = {"lines": args["witness_lines"]}
         request = {
             "format": 1,
             "node": node,
@@ -128,6 +125,14 @@ class ActionModule(NodeAction):
             "previous": _drill_report.newest(self._reports, self._host),
         }
         return {key: value for key, value in request.items() if value is not None}
+
+    def _secrets_folder(self, given: str) -> Path:
+        """Return the folder beside the playbook, as role backup does, or where the command is run.
+
+        The collection's own playbook lies where nobody keeps secrets.
+        """
+        beside = Path(self._loader.path_dwim(given))
+        return beside if beside.is_dir() else Path(given).absolute()
 
     def _repository(self, args: Mapping[str, t.Any], secrets: _backup_secrets.Secrets) -> dict[str, t.Any]:
         name = args["repository"] or _off_site(args["repositories"])
