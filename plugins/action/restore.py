@@ -64,6 +64,10 @@ class ActionModule(NodeAction):
         found = _chosen(args, answer)
         if found is None:
             return {"failed": True, "msg": _nothing(args, answer.result.get("runs") or [])}
+        newest = max(answer.result["runs"], key=lambda one: _moment(one["time"]))["run"]
+        if found != newest and not args["older"]:
+            said = f"run {found} of {args['source']} is older than run {newest}"
+            return {"failed": True, "msg": f"{said}; older: true says that it is meant"}
         where = args["to"] or "its place, the old state kept until it is confirmed"
         return {
             "changed": True,
@@ -116,14 +120,28 @@ def _moment(text: str) -> datetime:
 
 
 def _chosen(args: t.Mapping[str, t.Any], answer: _kosctl.Answer) -> str | None:
-    """Return the run that would be restored; None where there is none."""
+    """Return the run that would be restored, as kosctl chooses it; None where there is none."""
     runs = [one for one in answer.result.get("runs") or [] if _in_repository(one, args["repository"])]
+    runs.sort(key=lambda one: _moment(one["time"]))
     if args["run"] is not None:
         runs = [one for one in runs if one["run"] == args["run"]]
-    if args["time"] is not None:
-        runs = [one for one in runs if _moment(one["time"]) <= _moment(args["time"])]
-    newest = max(runs, key=lambda one: _moment(one["time"]), default=None)
-    return None if newest is None else str(newest["run"])
+    if args["time"] is None or not runs:
+        return str(runs[-1]["run"]) if runs else None
+    wanted = _moment(args["time"])
+    spans = [(str(one["run"]), *_span(one)) for one in runs]
+    if wanted > max(end for _, _, end in spans):
+        return None
+    within = [run for run, begin, end in spans if begin <= wanted <= end]
+    before = [run for run, _, end in spans if end <= wanted]
+    return next(iter(within), before[-1] if before else None)
+
+
+def _span(run: t.Mapping[str, t.Any]) -> tuple[datetime, datetime]:
+    """Return the first and the last moment that a run can be restored to; a tree knows one."""
+    heads = run["sources"][0].get("heads") or {}
+    if isinstance(heads.get("from"), str) and isinstance(heads.get("time"), str):
+        return _moment(heads["from"]), _moment(heads["time"])
+    return _moment(run["time"]), _moment(run["time"])
 
 
 def _in_repository(run: t.Mapping[str, t.Any], repository: str | None) -> bool:
@@ -133,9 +151,11 @@ def _in_repository(run: t.Mapping[str, t.Any], repository: str | None) -> bool:
 
 def _nothing(args: t.Mapping[str, t.Any], runs: list[dict[str, t.Any]]) -> str:
     wanted = (
-        f" of run {args['run']}" if args["run"] else f" from {args['time']} or before" if args["time"] else ""
+        f" of run {args['run']}" if args["run"] else f" that can give {args['time']}" if args["time"] else ""
     )
     where = f" in repository {args['repository']}" if args["repository"] else ""
-    first = min((one["time"] for one in runs), default=None)
-    there = f"; the first one is of {first}" if first else "; there is none at all"
+    times = sorted(one["time"] for one in runs)
+    there = (
+        f"; the first one is of {times[0]}, the last of {times[-1]}" if times else "; there is none at all"
+    )
     return f"source: {args['source']} has no snapshot{wanted}{where}{there}."

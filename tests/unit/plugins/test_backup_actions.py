@@ -133,22 +133,51 @@ def test_a_restore_is_kept_or_taken_back_by_its_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "run"), [({}, "r2"), ({"run": "r1"}, "r1"), ({"time": "2026-01-02T00:00:00Z"}, "r1")]
+    ("wish", "run"),
+    [
+        ({}, "r2"),
+        ({"run": "r1", "older": True}, "r1"),
+        ({"time": "2026-01-02T00:00:00Z", "older": True}, "r1"),
+        ({"time": "2026-01-03T00:00:00Z"}, "r2"),
+    ],
 )
-def test_check_mode_names_the_run_that_would_be_restored(wish: dict[str, str], run: str) -> None:
+def test_check_mode_names_the_run_that_would_be_restored(wish: dict[str, Any], run: str) -> None:
     root = Root(answer(result=RUNS))
     assert root.run(restore, {"source": "docs", **wish}, check=True)["run"] == run
     assert root.asked == [["backup", "list", "--source=docs"]]
 
 
+def test_check_mode_knows_that_a_database_can_be_wound_back_within_a_snapshot() -> None:
+    """M11."""
+    later = {**RUNS["runs"][1], "sources": [{**made("docs"), "heads": {"from": "2026-01-01T06:00:00Z"}}]}
+    later["sources"][0]["heads"]["time"] = "2026-01-02T23:00:00Z"
+    root = Root(answer(result={"runs": [RUNS["runs"][0], later]}))
+    wish = {"source": "docs", "time": "2026-01-02T00:00:00Z"}
+    assert root.run(restore, wish, check=True)["run"] == "r2"
+    beyond = root.run(restore, {**wish, "time": "2026-01-02T23:30:00Z"}, check=True)
+    assert "no snapshot that can give 2026-01-02T23:30:00Z" in beyond["msg"]
+
+
+def test_check_mode_wants_the_word_for_an_older_state_as_the_restore_does() -> None:
+    result = Root(answer(result=RUNS)).run(restore, {"source": "docs", "run": "r1"}, check=True)
+    assert result["failed"]
+    assert result["msg"] == "run r1 of docs is older than run r2; older: true says that it is meant"
+
+
 @pytest.mark.parametrize(
-    "wish", [{"run": "r9"}, {"time": "2025-12-31T23:59:59Z"}, {"repository": "elsewhere"}]
+    "wish",
+    [
+        {"run": "r9"},
+        {"time": "2025-12-31T23:59:59Z"},
+        {"time": "2026-01-03T00:00:01Z"},
+        {"repository": "elsewhere"},
+    ],
 )
 def test_a_plan_without_a_snapshot_fails_and_says_what_there_is(wish: dict[str, str]) -> None:
     result = Root(answer(result=RUNS)).run(restore, {"source": "docs", **wish}, check=True)
     assert result["failed"]
     assert "docs has no snapshot" in result["msg"]
-    assert "the first one is of 2026-01-01T00:00:00Z" in result["msg"]
+    assert "the first one is of 2026-01-01T00:00:00Z, the last of 2026-01-03T00:00:00Z" in result["msg"]
 
 
 @pytest.mark.parametrize(
