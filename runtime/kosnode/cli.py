@@ -31,6 +31,7 @@ _OTHERS = {
     "backup": ".backup.cli",
     "ledger": ".ledger.cli",
     "restore": ".restore.cli",
+    "drill": ".drill.cli",
     "witness": ".backup.witness_cli",
     "kairoschain": ".kairoschain.cli",
 }

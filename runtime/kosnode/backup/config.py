@@ -214,10 +214,15 @@ def read_environment(places: Places, repository: str) -> dict[str, str]:
         found = _ENV_LINE.fullmatch(line)
         if found is None:
             raise InputError(f"{path}: line {number} must be NAME=VALUE", key=repository)
-        if _ENV_REFUSED.fullmatch(found[1]):
+        if not is_for_backends(found[1]):
             raise InputError(f"{path}: line {number}: {found[1]} is not for a backend to set", key=repository)
         values[found[1]] = found[2]
     return values
+
+
+def is_for_backends(name: str) -> bool:
+    """Say whether a name may stand in the environment that a backend is given."""
+    return _ENV_REFUSED.fullmatch(name) is None
 
 
 def _read_secret(path: Path, without: str) -> str:

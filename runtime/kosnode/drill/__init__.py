@@ -1,0 +1,1 @@
+"""Drills: a backup is restored elsewhere, proven, and its proof proven on copies damaged on purpose."""

@@ -1,0 +1,368 @@
+"""Negative controls: what was proven is damaged on purpose, and the same verification has to say no.
+
+Each is done on a copy in scratch, and undone. What it says no to is what the control is for: a drill whose
+repository went away has not shown anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import disk
+from ..backup.config import Repository, SourceSpec
+from ..backup.kairoschain import LEDGER
+from ..backup.restic import Access, Restic, ResticError
+from ..backup.source import Finding
+from ..errors import DamagedError, KosError, TrustError, UntestedError
+from ..restore.choose import Chosen, Wish
+from ..restore.compare import Whereabouts
+from ..restore.restoring import check
+from . import exam, isolation, opening, scratch, upstream
+from .choice import Chance
+from .exam import Copy, Known
+from .opening import Opened
+from .remarks import FAILED, UNTESTED, Remark
+from .request import Request
+from .upstream import Part, Upstream
+
+# Of each source whose verification passed, by its method.
+OF_METHOD = {"postgres": "missing-wal", "sqlite": "missing-delta", "kairoschain": "cut-ledger"}
+RED, GREEN, NOT_TESTED = "red", "green", "untested"
+_TAIL = 1 << 20
+# A blob begins with 16 bytes of nonce and ends with 16 of a code: of so many each bit counts.
+_OF_A_BLOB = 32
+
+
+@dataclass(frozen=True)
+class Control:
+    """What became of one control.
+
+    Args:
+        text: what was damaged.
+        outcome: `red` where the verification found it, as it has to; `green`; or `untested`.
+        found: what the verification said.
+    """
+
+    name: str
+    source: str | None
+    text: str
+    outcome: str
+    found: str | None
+    ms: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "source": self.source,
+            "text": self.text,
+            "outcome": self.outcome,
+            "found": self.found,
+            "ms": self.ms,
+        }
+
+    def remark(self) -> Remark | None:
+        """Return what it means for the drill; None where it is as it has to be."""
+        if self.outcome == RED:
+            return None
+        if self.outcome == GREEN:
+            said = f"control {self.name} stayed green: {self.text}, and the verification did not notice"
+            return Remark("control-green", said, FAILED, self.source)
+        return Remark(
+            "control-untested", f"control {self.name} could not be made: {self.found}", UNTESTED, self.source
+        )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A source whose verification passed, on which controls are made.
+
+    Args:
+        copy: what came back of it.
+        read: parts of the repository's files that were read to choose it, and to fetch it.
+    """
+
+    spec: SourceSpec
+    copy: Copy
+    read: tuple[Mapping[str, Sequence[Part]], Mapping[str, Sequence[Part]]]
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+def without_a_file(subject: Subject, chance: Chance) -> Control:
+    """Take a file out of what came back: the comparison with the manifest has to miss it."""
+    listed = subject.copy.chosen.manifest
+    unstable = set(listed.unstable)
+    stable = [one for one in listed.entries if one.kind == "file" and one.path not in unstable]
+
+    def work() -> str | None:
+        if not stable:
+            raise UntestedError("nothing that came back is a file that has to be there")
+        entry = chance.one("missing file", stable)
+        path = Whereabouts(subject.copy.places).of(entry.path)
+        assert path is not None, "an entry lies within a root"
+        with _away(Path(path), subject.copy):
+            return _first(exam.compare(subject.copy))
+
+    return _made("missing-file", subject.name, "a file of what came back is taken away", work)
+
+
+def without_a_part(subject: Subject, sockets: Path) -> Control:
+    """Take away what its method cannot do without, and have it rebuilt and checked again.
+
+    The comparison with the manifest would find it first, so that is left out: each has to notice by itself.
+    """
+    name = OF_METHOD[subject.spec.method]
+    text, damaged = {
+        "missing-wal": ("the WAL segment with the newest point is taken away", _without_wal),
+        "missing-delta": ("the newest page delta is taken away", _without_delta),
+        "cut-ledger": ("the last block of the ledger is cut off cleanly", _cut_ledger),
+    }[name]
+
+    def work() -> str | None:
+        source = exam.source_of(subject.spec, subject.copy, sockets)
+        with damaged(subject.copy), isolation.cut_off():
+            try:
+                restored = exam.rebuild(source, subject.copy, None)
+                return _first(check(source, restored))
+            except DamagedError as error:
+                return error.message
+
+    return _made(name, subject.name, text, work)
+
+
+class OnCopy:
+    """Controls on a copy of the repository: of what this one source needs of it.
+
+    Args:
+        request: for the key.
+        opened: the repository.
+        known: with what a snapshot is believed.
+        subject: the source.
+        folder: a new one in scratch.
+    """
+
+    def __init__(
+        self, request: Request, opened: Opened, known: Known, subject: Subject, folder: Path, chance: Chance
+    ) -> None:
+        self._request = request
+        self._opened = opened
+        self._known = known
+        self._subject = subject
+        self._folder = folder
+        self._repository = folder / "repository"
+        self._chance = chance
+
+    def run(self) -> list[Control]:
+        """Make all of them."""
+        name = self._subject.name
+        try:
+            self._folder.mkdir(mode=0o700)
+            self._make()
+            found = self._verify()
+            if found is not None:
+                raise UntestedError(f"the undamaged copy is not whole: {found}")
+        except KosError as error:
+            why = error.message
+            return [
+                Control(one, name, "a copy of the repository is damaged", NOT_TESTED, why, 0)
+                for one in ("flipped-byte", "missing-pack", "wrong-key")
+            ]
+        finally:
+            # What came back of it lies beside it.
+            disk.remove(self._folder / "back")
+        packs = f"one of the {self._packs} packs that {name} needs"
+        done = [
+            _made("flipped-byte", name, f"a bit of {packs} is flipped", self._flipped),
+            _made("missing-pack", name, f"{packs} is taken away", self._missing),
+            _made("wrong-key", name, "another key than the recovery key is used", self._wrong_key),
+        ]
+        disk.remove(self._folder)
+        return done
+
+    @property
+    def _packs(self) -> int:
+        return len({name for read in self._subject.read for name in read if name.startswith("data/")})
+
+    def _make(self) -> None:
+        """Copy what the source needs: its packs whole, the index, its snapshot, the recovery key."""
+        if self._opened.proxy is None:
+            raise UntestedError("a repository that is read without a proxy is not copied pack by pack")
+        source = self._opened.proxy.upstream
+        read = {name for one in self._subject.read for name in one}
+        snapshot = self._subject.copy.chosen.snapshot.id
+        names = ["config", f"keys/{self._opened.key}", f"snapshots/{snapshot}"]
+        names += sorted(name for name in read if re.match(r"(data|index)/.", name))
+        size = sum(_size(source, name) for name in names)
+        scratch.check_room(self._folder, size, self._request.reserve_bytes)
+        for name in names:
+            path = upstream.place(self._repository, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with source.open(name) as body:
+                disk.write(path, body.blocks, 0o600)
+
+    def _verify(self, key: str | None = None) -> str | None:
+        """Do with the copy what was done with the repository; returns what is wrong.
+
+        Raises:
+            KosError: it could not be asked.
+        """
+        disk.remove(self._folder / "back")
+        with opening.secret(key or self._request.recovery_key) as secret:
+            repository = Repository(self._opened.restic.repository.name, str(self._repository))
+            access = Access(secret, key=self._opened.key)
+            restic = opening.reading(repository, access, self._request.backend_timeout_s)
+            if key is not None:
+                restic.identity()
+                return None
+            chosen = self._again(restic)
+            copy = exam.bring(restic, chosen, self._folder / "back")
+            return _first(exam.compare(copy))
+
+    def _again(self, restic: Restic) -> Chosen:
+        run = self._subject.copy.chosen.manifest.run
+        return self._known.find(Wish(self._subject.name, run, older=True), restic)
+
+    def _damaged(self) -> str | None:
+        try:
+            return self._verify()
+        except (DamagedError, ResticError) as error:
+            return error.message
+
+    def _flipped(self) -> str | None:
+        # Where a read begins a blob begins that is needed; what lies between two blobs may not be.
+        begins = sorted(
+            (name, part.first)
+            for name, parts in self._subject.read[1].items()
+            if name.startswith("data/")
+            for part in parts
+        )
+        if not begins:
+            raise UntestedError("no pack was read")
+        draws = self._chance.of("flipped byte")
+        name, first = draws.choice(begins)
+        place, bit = first + draws.randrange(_OF_A_BLOB), 1 << draws.randrange(8)
+        path = upstream.place(self._repository, name)
+        flip(path, place, bit)
+        try:
+            return self._damaged()
+        finally:
+            flip(path, place, bit)
+
+    def _missing(self) -> str | None:
+        packs = sorted(name for name in self._subject.read[1] if name.startswith("data/"))
+        if not packs:
+            raise UntestedError("no pack was read")
+        path = upstream.place(self._repository, self._chance.one("missing pack", packs))
+        with _away(path, self._subject.copy):
+            return self._damaged()
+
+    def _wrong_key(self) -> str | None:
+        try:
+            return self._verify(key=f"not {self._request.recovery_key}")
+        except TrustError as error:
+            return error.message
+
+
+def flip(path: Path, place: int, bit: int) -> None:
+    """Flip a bit of a file, or flip it back."""
+    with path.open("r+b", buffering=0) as stream:
+        stream.seek(place)
+        (byte,) = stream.read(1)
+        stream.seek(place)
+        stream.write(bytes([byte ^ bit]))
+
+
+def cut_last(ledger: Path) -> tuple[int, bytes]:
+    """Cut the last block of a ledger off, so that what is left is a ledger.
+
+    Returns:
+        Where the file was cut, and what was there.
+
+    Raises:
+        UntestedError: the last block cannot be told from the end of the file.
+    """
+    size = ledger.stat().st_size
+    with ledger.open("r+b") as stream:
+        start = stream.seek(max(0, size - _TAIL))
+        tail = stream.read()
+        for comma in reversed(list(re.finditer(rb"[\[,]\s*(?=\{)", tail))):
+            try:
+                # Of all objects that begin in the tail only a whole block leaves nothing over.
+                json.loads(tail[comma.end() :].rstrip().removesuffix(b"]"))
+            except ValueError:
+                continue
+            stream.seek(start + comma.start())
+            stream.truncate()
+            stream.write(b"[]" if tail[comma.start() : comma.start() + 1] == b"[" else b"\n]")
+            return start + comma.start(), tail[comma.start() :]
+    raise UntestedError("the ledger has no block that could be cut off")
+
+
+@contextlib.contextmanager
+def _cut_ledger(copy: Copy) -> Iterator[None]:
+    ledger = copy.roots[0].stored / LEDGER
+    place, end = cut_last(ledger)
+    try:
+        yield
+    finally:
+        with ledger.open("r+b") as stream:
+            stream.truncate(place)
+            stream.seek(place)
+            stream.write(end)
+
+
+@contextlib.contextmanager
+def _without_wal(copy: Copy) -> Iterator[None]:
+    wal = str(copy.chosen.manifest.heads["wal"])
+    found = next((copy.roots[0].stored / "archive").rglob(f"{wal}-*"), None)
+    if found is None:
+        raise UntestedError(f"WAL segment {wal} is not in what came back")
+    with _away(found, copy):
+        yield
+
+
+@contextlib.contextmanager
+def _without_delta(copy: Copy) -> Iterator[None]:
+    base = max(one for one in copy.roots[0].stored.iterdir() if one.is_dir())
+    with _away(max(base.glob("*.delta"), default=base / "base"), copy):
+        yield
+
+
+@contextlib.contextmanager
+def _away(path: Path, copy: Copy) -> Iterator[None]:
+    """Have a file away for a block."""
+    kept = copy.folder / "kept"
+    path.rename(kept)
+    try:
+        yield
+    finally:
+        kept.rename(path)
+
+
+def _made(name: str, source: str, text: str, work: Callable[[], str | None]) -> Control:
+    began = time.monotonic()
+    try:
+        found = work()
+        outcome = GREEN if found is None else RED
+    except (KosError, OSError) as error:
+        found = error.message if isinstance(error, KosError) else str(error)
+        outcome = NOT_TESTED
+    return Control(name, source, text, outcome, found, round((time.monotonic() - began) * 1000))
+
+
+def _first(findings: Sequence[Finding]) -> str | None:
+    return findings[0].text if findings else None
+
+
+def _size(source: Upstream, name: str) -> int:
+    with source.open(name, head=True) as body:
+        return body.size

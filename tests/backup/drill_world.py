@@ -1,0 +1,121 @@
+"""A node with backups behind a real rest-server, and a host that drills them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backup.backup_node import RECOVERY, BackupNode
+from kosnode import schema
+
+
+@dataclass
+class DrillWorld:
+    """What a drill has to do with.
+
+    Args:
+        node: is drilled.
+        host: runs the drills.
+        url: of the repository, as the host reaches it.
+    """
+
+    node: BackupNode
+    host: BackupNode
+    url: str
+    witness: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def scratch(self) -> Path:
+        return self.host.root / "var/lib/kos/drill"
+
+    @property
+    def reports(self) -> Path:
+        return self.scratch / "reports"
+
+    def request(self, **changes: Any) -> dict[str, Any]:
+        """Return a request; a value of None takes a key away."""
+        whole: dict[str, Any] = {
+            "format": 1,
+            "node": self.node.name,
+            "repository": {"name": "main", "url": self.url, "environment": dict(self.environment)},
+            "recovery_key": RECOVERY,
+            "node_keys": [(self.node.etc / "keys/node.pub").read_text().strip()],
+            "seed": "1",
+            "table": self.node.table["sources"],
+            **({} if self.witness is None else {"witness": {"url": self.witness.as_uri()}}),
+            **changes,
+        }
+        return {key: value for key, value in whole.items() if value is not None}
+
+    def drill(self, *, wrapper: str = "", **changes: Any) -> dict[str, Any]:
+        """Drill, and return the answer; the report is held to its schema, and nothing may stay behind."""
+        process = self.start(wrapper=wrapper, **changes)
+        out, err = process.communicate()
+        answer: dict[str, Any] = json.loads(out)
+        answer["progress"] = err.decode()
+        if answer["result"]:
+            schema.check(answer["result"]["report"], "drill", where="the report")
+        assert self.left() == [], answer
+        return answer
+
+    def start(self, *, wrapper: str = "", **changes: Any) -> subprocess.Popen[bytes]:
+        """Start a drill."""
+        process = self.host.start("drill", wrapper=wrapper)
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(self.request(**changes)).encode())
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def report(self, code: int = 0, **changes: Any) -> dict[str, Any]:
+        """Drill with this exit code, and return the report."""
+        answer = self.drill(**changes)
+        assert answer["exit"] == code, (answer["exit"], answer["error"], answer["progress"])
+        report: dict[str, Any] = answer["result"]["report"]
+        assert report["outcome"] == {0: "VERIFIED", 10: "FAILED", 15: "COULD_NOT_TEST"}[code]
+        return report
+
+    def left(self) -> list[str]:
+        """Return what drills left behind, besides their reports."""
+        names = [one.name for one in self.scratch.iterdir()] if self.scratch.is_dir() else []
+        sockets = self.host.root / "run/kos/drill"
+        return [name for name in names if name not in ("reports", "lock")] + [str(sockets)] * sockets.exists()
+
+
+def texts(report: Mapping[str, Any], weight: str = "failed") -> list[str]:
+    """Return the findings of a weight."""
+    return [one["text"] for one in report["findings"] if one["weight"] == weight]
+
+
+@contextmanager
+def rest_server(programs: Path, folder: Path, *words: str) -> Iterator[str]:
+    """Serve a folder with rest-server on loopback, append-only; yields its address."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    argv = [str(programs / "restic-rest-server"), "--path", str(folder), "--listen", f"127.0.0.1:{port}"]
+    server = subprocess.Popen(
+        [*argv, "--append-only", *(words or ("--no-auth",))],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "HOME": str(folder)},
+    )
+    try:
+        for _ in range(200):
+            with socket.socket() as one:
+                if one.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"rest:http://127.0.0.1:{port}/"
+    finally:
+        server.kill()
+        server.wait()
