@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import stat
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from action_world import Node, answer
 from ansible.errors import AnsibleActionFail
 
 from ansible_collections.kos.fleet.plugins.action import backup, drill
+from kosnode.drill import request
 
 KEY = "recovery-key-of-node-one"
 SIGNER = "ssh-ed25519 " + "A" * 68
@@ -107,6 +109,19 @@ def test_all_that_a_drill_needs_comes_on_standard_input_and_is_in_no_log(tmp_pat
     for secret in (KEY, "word-of-n1"):
         assert secret not in command
         assert secret not in json.dumps(result)
+
+
+def test_what_it_asks_is_what_kosctl_reads(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    wish = {
+        **{"picked": ["n1"], "among": ["n1", "n2"], "time": "2026-01-31T12:00:00+01:00", "sources": ["docs"]},
+        "table": {"docs": {"class": "high", "method": "tree", "path": "/srv/docs"}},
+        **{"scratch": "/srv/drill", "witness_url": "https://witness.example/"},
+        "settings": {"reserve_bytes": 1, "drill": {"interval_s": 60}},
+    }
+    place.run(**wish)
+    asked = request.parse(place.asked[0][1])
+    assert (asked.time, asked.wanted) == (datetime(2026, 1, 31, 11, tzinfo=timezone.utc), ("docs",))
 
 
 def test_a_good_drill_is_one_line_and_a_report_that_can_be_checked(tmp_path: Path) -> None:
