@@ -156,8 +156,9 @@ def _inline(text: str) -> str:
 def _write_readme(rows: Sequence[Row]) -> None:
     figures = (
         "## Figures\n\n"
-        f"Measured by `make bench` on {machine()}, each beside its peer in the same run; how, and why a goal "
-        f"is missed, says [benchmarks](docs/benchmarks.md).\n\n{_table(_ordered(rows))}\n"
+        f"What has a goal, measured by `make bench` on {machine()}, each beside its peer in the same run. "
+        f"The other figures, how they were measured, and why a goal is missed: "
+        f"[benchmarks](docs/benchmarks.md).\n\n{_table(row for row in _ordered(rows) if row['goal'])}\n"
     )
     text = README.read_text("utf-8")
     section = re.compile(r"^## Figures\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)

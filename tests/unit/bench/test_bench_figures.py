@@ -96,13 +96,18 @@ def test_the_figures_of_the_readme_are_replaced_and_the_rest_stays(
         "IMAGES": tmp_path,
     }.items():
         monkeypatch.setattr(page, name, value)
-    rows = [Figure("the switch", 1, "ms", "peer", 2).row("bench.py --only switch")]
+    rows = [
+        Figure("the switch", 1, "ms", "peer", 2, "at most 5 ms").row("bench.py --only switch"),
+        Figure("the other", 1, "ms", "peer", 2).row("bench.py --only switch"),
+    ]
     page.write_document(rows)
     once = readme.read_text()
     assert once.startswith("# Name\n\ntext\n\n## Figures\n")
     assert once.endswith("## Last\n\nmore\n")
     assert "old" not in once
     assert "| the switch |" in once
+    assert "| the other |" not in once
+    assert "| the other |" in (tmp_path / "benchmarks.md").read_text()
     page.write_document(rows)
     assert readme.read_text() == once
 
