@@ -243,9 +243,11 @@ class ActionModule(NodeAction):
             return None, f"Evidence {trial} stays on the node: {error}."
         if not answer.ok:
             return None, f"Evidence {trial} stays on the node: {answer.message}."
-        folder = Path(self._args["evidence_dir"]) / self._node / trial
-        _evidence.store(folder, answer.result.get("files") or {})
-        return str(folder), ""
+        folder = Path(self._args["evidence_dir"]) / self._node
+        try:
+            return str(_evidence.store(folder, trial, answer.result.get("files") or {})), ""
+        except (OSError, ValueError) as error:
+            return None, f"Its evidence could not be kept here: {error}."
 
     def _ask_patiently(
         self, verb: str, options: Mapping[str, t.Any] | None = None, *, secret: bool = False

@@ -87,7 +87,7 @@ def parse(verb: str, rc: int, stdout: str, stderr: str) -> Answer:
     start = stdout.find("{")
     try:
         value = json.loads(stdout[start:]) if start >= 0 else None
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if value is None or not _is_answer(value):
         raise AnswerError(_no_answer(verb, rc, stdout, stderr))
@@ -96,10 +96,10 @@ def parse(verb: str, rc: int, stdout: str, stderr: str) -> Answer:
         ok=bool(value["ok"]),
         exit=int(value["exit"]),
         changed=bool(value.get("changed")),
-        actions=list(value.get("actions") or []),
+        actions=plain(list(value.get("actions") or [])),
         result=dict(value.get("result") or {}),
-        error=value.get("error"),
-        status=value.get("status"),
+        error=plain(value.get("error")),
+        status=plain(value.get("status")),
     )
 
 
@@ -166,6 +166,17 @@ def host_result(answer: Answer) -> dict[str, t.Any]:
     }
 
 
+def plain(value: t.Any) -> t.Any:
+    """Return what a node said without what would steer the terminal of a person who reads it."""
+    if isinstance(value, str):
+        return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in value)
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    if isinstance(value, dict):
+        return {plain(key): plain(one) for key, one in value.items()}
+    return value
+
+
 def _release(current: t.Mapping[str, t.Any] | None) -> str:
     if not current:
         return "no release"
@@ -181,7 +192,7 @@ def _is_answer(value: t.Any) -> bool:
 
 
 def _no_answer(verb: str, rc: int, stdout: str, stderr: str) -> str:
-    words = " ".join((stderr.strip() or stdout.strip()).split())[-500:]
+    words = " ".join(plain(stderr.strip() or stdout.strip()).split())[-500:]
     if any(said in words for said in _NOT_ALLOWED):
         return f"this account may not ask kosctl ({words}); connect as root or as the operator account kosops"
     return f"kosctl {verb} gave no answer (exit code {rc}): {words or 'no words either'}"

@@ -5,21 +5,30 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+_TRIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
-def store(folder: Path, files: Mapping[str, t.Any]) -> list[Path]:
-    """Write each text below the folder, which only its owner may read; names that leave it are left out."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    written = []
+
+def store(folder: Path, trial: str, files: Mapping[str, t.Any]) -> Path:
+    """Write each text below `folder/trial`, which only its owner may read; names that leave it are left out.
+
+    Raises:
+        ValueError: the node gave something that is no id of a trial.
+        OSError: a file cannot be written.
+    """
+    if not _TRIAL.fullmatch(trial):
+        raise ValueError(f"{trial!r} is no id of a trial")
+    own = folder / trial
+    own.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, text in sorted(files.items()):
         inside = PurePosixPath(str(name))
         if inside.is_absolute() or ".." in inside.parts or not inside.parts or "\0" in str(name):
             continue
-        path = folder.joinpath(*inside.parts)
+        path = own.joinpath(*inside.parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(text), encoding="utf-8")
-        written.append(path)
-    return written
+    return own

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import typing as t
+from dataclasses import replace
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
@@ -55,9 +56,10 @@ class NodeAction(ActionBase):
         finally:
             self._play_context.no_log = was
         try:
-            return _kosctl.parse(verb, done["rc"], done["stdout"], done["stderr"])
+            answer = _kosctl.parse(verb, done["rc"], done["stdout"], done["stderr"])
         except _kosctl.AnswerError as error:
             raise AnsibleActionFail(str(error)) from None
+        return replace(answer, result=_kosctl.plain(answer.result))
 
     def host(self, words: str, spec: bytes | None, *, program: str = _kosctl.PROGRAM) -> dict[str, t.Any]:
         """Have kosctl shape the host (as root), or in check mode say how it would; return the task's result.

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from ansible_collections.kos.fleet.plugins.module_utils import _kosctl
 
 POLL_S = 2.0
+# No deadline of kosctl is later; a node that says so must not hold a rollout up.
+LONGEST_S = 86_400.0
 FIRST_WAIT_S = 10.0
 CONFIRM_TRIES = 3
 # What a reason of the journal means, where the journal says no more.
@@ -87,7 +89,7 @@ class Trial:
         self._lease = lease
         self._ask, self._fresh, self._say = ask, fresh, say
         self._clock, self._sleep = clock or time.monotonic, sleep or time.sleep
-        self._end = self._clock() + float(activated["deadline_in_s"]) + patience
+        self._end = self._clock() + min(float(activated["deadline_in_s"]), LONGEST_S) + patience
         self._refusals: list[str] = []
         self._said = ""
 

@@ -141,6 +141,51 @@ def test_evidence_that_cannot_be_fetched_does_not_hide_the_failure(evidence: dic
 
 
 @pytest.mark.usefixtures("instant")
+@pytest.mark.parametrize("trial", ["../../escape", "/ABSOLUTE", ".ssh", ""])
+def test_a_node_that_lies_about_its_trial_writes_no_file_of_the_controller(
+    trial: str, tmp_path: Path, evidence: dict[str, str]
+) -> None:
+    said = trial.replace("/ABSOLUTE", str(tmp_path / "escape"))
+    activated = {**ACTIVATED, "result": {**ACTIVATED["result"], "trial": said}}
+    reverted = {**REVERTED, "last": {**REVERTED["last"], "trial": said}}
+    left = answer(result={"files": {"authorized_keys": "ssh-ed25519 AAAA mallory"}})
+    node = healthy(activate=activated, status=answer(result=reverted), evidence=left)
+
+    result = node.run(module, {"release": "1.1.0", **evidence})
+
+    assert result["failed"]
+    assert "is no id of a trial" in result["msg"]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.usefixtures("instant")
+def test_evidence_that_cannot_be_kept_does_not_hide_the_failure(evidence: dict[str, str]) -> None:
+    left = answer(result={"files": {"a": "x", "a/b": "x", "\ud800": "\ud800"}})
+    result = healthy(status=answer(result=REVERTED), evidence=left).run(
+        module, {"release": "1.1.0", **evidence}
+    )
+    assert "kosd answers 500" in result["msg"]
+    assert "Its evidence could not be kept here" in result["msg"]
+
+
+@pytest.mark.usefixtures("instant")
+def test_what_a_node_says_does_not_steer_the_terminal(evidence: dict[str, str]) -> None:
+    worded = {**REVERTED, "last": {**REVERTED["last"], "detail": "\x1b[2Jall is\rwell\u202e"}}
+    result = healthy(status=answer(result=worded), evidence=Cut).run(module, {"release": "1.1.0", **evidence})
+    assert "all is\ufffdwell" in result["msg"]
+    assert result["msg"].isprintable()
+    refused = answer(3, message="no\x1b]0;title\x07")
+    assert "\x1b" not in healthy(stage=refused).run(module, {"release": "1.1.0", **evidence})["msg"]
+
+
+@pytest.mark.usefixtures("instant")
+def test_a_node_that_names_a_deadline_in_a_thousand_years_holds_nobody_up(evidence: dict[str, str]) -> None:
+    activated = {**ACTIVATED, "result": {**ACTIVATED["result"], "deadline_in_s": 1e300}}
+    node = healthy(activate=activated, status=answer(result={**BAKED, "trial": {"id": "t1", "baked": False}}))
+    assert node.run(module, {"release": "1.1.0", **evidence})["outcome"] == "unreachable"
+
+
+@pytest.mark.usefixtures("instant")
 def test_a_cut_link_ends_as_unreachable_when_it_stays_cut(evidence: dict[str, str]) -> None:
     node = healthy(status=Cut)
     result = node.run(module, {"release": "1.1.0", "timeout": 10, **evidence})
