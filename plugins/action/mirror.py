@@ -59,6 +59,12 @@ class ActionModule(NodeAction):
             if not re.fullmatch(rule, args[key]):
                 raise AnsibleActionFail(f"mirror_{key} is not of the form {rule}; it is {args[key]!r}")
         here = self._probe(args["root"])
+        # All of the folder is made as the publisher's, or removed: it has to be one of ours.
+        if foreign := _mirror.foreign(here["files"]):
+            raise AnsibleActionFail(
+                f"mirror_root names {args['root']}, which is no mirror: it holds {foreign}; "
+                "name an empty folder"
+            )
         if args["state"] == "absent":
             return self._absent(args, here)
         wanted = self._wanted(args)

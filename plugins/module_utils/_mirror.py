@@ -44,6 +44,11 @@ def immutable(path: str) -> bool:
     return bool(_IMMUTABLE.match(path))
 
 
+def foreign(there: t.Iterable[str]) -> str | None:
+    """Return a path that no mirror has, if there is one."""
+    return min((path for path in there if path.partition("/")[0] not in FOLDERS), default=None)
+
+
 def plan(
     wanted: t.Mapping[str, t.Mapping[str, t.Any]], there: t.Mapping[str, t.Mapping[str, t.Any]]
 ) -> tuple[list[str], list[str]]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
+from action_world import Node
+from ansible.errors import AnsibleActionFail
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.kos.fleet.plugins.action import mirror as module
 from ansible_collections.kos.fleet.plugins.module_utils import _mirror
 
 OPTIONS: dict[str, Any] = {
@@ -48,6 +52,20 @@ def test_metadata_of_another_repository_does_not_stay_because_it_has_the_same_na
 
 def test_what_is_not_public_any_more_goes_away() -> None:
     assert _mirror.plan(FILES, {**FILES, "releases/OLD.json": {"size": 1}})[1] == ["releases/OLD.json"]
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_a_folder_that_holds_anything_else_is_neither_made_a_mirror_nor_removed(state: str) -> None:
+    """A mistake in mirror_root must not cost anybody's files."""
+    done: list[str] = []
+    said = "uid=0\nnginx=yes\nconfig=yes\nroot=yes\nsize=9 metadata/timestamp.json\nsize=5 alice/thesis.tex\n"
+    action = Node().action(module, {"state": state, "root": "/home", "source": "/nowhere"})
+    action._low_level_execute_command = lambda *_, **__: {"rc": 0, "stdout": said, "stderr": ""}
+    action._execute_module = lambda **asked: done.append(asked["module_name"]) or {}
+
+    with pytest.raises(AnsibleActionFail, match=r"/home, which is no mirror: it holds alice/thesis\.tex"):
+        action.run(None, {})
+    assert done == []
 
 
 def test_files_that_are_named_by_version_or_hash_may_be_cached_for_ever_and_no_others() -> None:
