@@ -46,9 +46,11 @@ class Lock:
             BusyError: another process holds it; names its process id and verb.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         began = time.monotonic()
         try:
+            # Whoever may open the file may lock it, if only to keep every command and confirmation away.
+            os.fchmod(descriptor, 0o600)
             while not _try(descriptor):
                 pid, holder = read_holder(self._path)
                 limit = max(wait_s, patience_s) if holder in patient else wait_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -57,7 +58,10 @@ def size(paths: NodePaths, units: Sequence[str]) -> int:
     total = 0
     for unit in units:
         for folder, _, names in os.walk(paths.state / unit):
-            total += sum((Path(folder) / name).lstat().st_size for name in names)
+            for name in names:
+                # The unit runs, and may remove what it has just made.
+                with contextlib.suppress(FileNotFoundError):
+                    total += (Path(folder) / name).lstat().st_size
     return total
 
 

@@ -69,6 +69,11 @@ def test_another_program_with_that_number_is_not_killed_and_does_not_stop_the_re
         holder.wait()
 
 
+def test_no_other_account_can_take_the_lock_that_fallback_made(node: FallbackNode) -> None:
+    assert node.fall_back("deadline").returncode == 0
+    assert (node.root / "run/kos/lock").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_trial_that_was_confirmed_while_fallback_waited_stays(node: FallbackNode) -> None:
     """Deadline against confirmation: who has the lock first decides, and the other finds nothing to do."""
     sleep = node.bin / "sleep"

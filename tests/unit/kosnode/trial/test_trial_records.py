@@ -125,6 +125,14 @@ def test_busy_names_process_and_verb(tmp_path: Path) -> None:
     Lock(tmp_path / "lock").acquire("stage")
 
 
+def test_no_other_account_can_take_the_lock_and_keep_every_command_away(tmp_path: Path) -> None:
+    """C18."""
+    path = tmp_path / "lock"
+    path.touch(0o644)  # as an earlier kosctl made it
+    with Lock(path).hold("activate"):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
     code = (
         "import fcntl,sys,time; f=open(sys.argv[1],'w'); fcntl.flock(f,2);"
@@ -420,6 +428,16 @@ def test_a_full_disk_is_named_with_the_bytes_that_are_missing(tmp_path: Path) ->
     with pytest.raises(DiskError, match=r"takes 100 bytes .* bytes are missing"):
         state.check_room(paths, ["a"], reserve=1 << 60)
     assert state.check_room(paths, [], reserve=1 << 60)[0] == 0
+
+
+def test_a_unit_that_removes_a_file_while_its_state_is_counted_spoils_no_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = NodePaths(tmp_path)
+    (paths.state / "a").mkdir(parents=True)
+    (paths.state / "a/data").write_bytes(b"12345")
+    monkeypatch.setattr(os, "walk", lambda top: [(str(top), [], ["data-journal", "data"])])
+    assert state.size(paths, ["a"]) == 5
 
 
 # Evidence.
