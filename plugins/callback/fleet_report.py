@@ -31,6 +31,7 @@ options:
 """
 
 import json
+import os
 import time
 import typing as t
 from pathlib import Path
@@ -82,11 +83,11 @@ class CallbackModule(CallbackBase):
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._run.started))
         number = f"{int(self._run.started * 1000) % 1000:03d}"
         text = json.dumps(self._run.as_dict(), indent=2, sort_keys=True) + "\n"
-        (runs / f"{stamp}-{number}-{self._run.playbook}.json").write_text(text, encoding="utf-8")
+        _write(runs / f"{stamp}-{number}-{self._run.playbook}.json", text)
         known = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*.json"))]
-        (folder / "report.json").write_text(json.dumps({"runs": known}, indent=2) + "\n", encoding="utf-8")
+        _write(folder / "report.json", json.dumps({"runs": known}, indent=2) + "\n")
         page = folder / "index.html"
-        page.write_text(_report.html(known), encoding="utf-8")
+        _write(page, _report.html(known))
         self._display.display(f"Report: {page}")
 
     def _take(self, result: t.Any, *, failed: bool = False, unreachable: bool = False) -> None:
@@ -103,3 +104,10 @@ class CallbackModule(CallbackBase):
             if result.task.check_mode and not (failed or unreachable):
                 return
             self._run.end(host, {**said, "failed": failed, "unreachable": unreachable}, time.time())
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file by one rename: a run that is killed here must not spoil the reports of all later ones."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +75,9 @@ def named(place: str, sha256: str | None, cache: Path) -> Bundle:
         if len(data) > MAX_BYTES or hashlib.sha256(data).hexdigest() != sha256:
             raise BundleError(f"{place} gave other bytes than bootstrap_bundle_sha256 says")
         cache.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        fresh = path.with_suffix(f".{os.getpid()}")
+        fresh.write_bytes(data)
+        fresh.replace(path)
     return _checked(Bundle(path, _version_of(path), sha256))
 
 
@@ -94,6 +98,6 @@ def _version_of(path: Path) -> str:
             member = archive.extractfile("VERSION")
             if member is not None:
                 return member.read(100).decode("ascii").strip()
-    except (KeyError, tarfile.TarError, UnicodeDecodeError) as error:
+    except (KeyError, EOFError, OSError, zlib.error, tarfile.TarError, UnicodeDecodeError) as error:
         raise BundleError(f"{path} is not a bundle of kosctl: {error}") from None
     raise BundleError(f"{path} is not a bundle of kosctl: it has no VERSION")

@@ -115,9 +115,17 @@ def test_a_bundle_named_by_path_tells_its_own_version(package: Path, tmp_path: P
     assert _bundle.named(str(path), None, tmp_path).version == made["version"]
     with pytest.raises(_bundle.BundleError, match="not there"):
         _bundle.named(str(tmp_path / "none"), None, tmp_path)
-    (tmp_path / "text").write_text("no archive")
-    with pytest.raises(_bundle.BundleError, match="not a bundle"):
-        _bundle.named(str(tmp_path / "text"), None, tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 5, 200, -30])
+def test_a_bundle_that_is_cut_short_or_none_at_all_is_said_to_be_none(
+    size: int, package: Path, tmp_path: Path
+) -> None:
+    whole = (tmp_path / bundle.make(package, [], tmp_path)["file"]).read_bytes()
+    for data in (whole[:size], b"no archive"):
+        (tmp_path / "cut").write_bytes(data)
+        with pytest.raises(_bundle.BundleError, match="not a bundle"):
+            _bundle.named(str(tmp_path / "cut"), hashlib.sha256(whole).hexdigest(), tmp_path)
 
 
 def test_an_address_needs_a_digest_and_other_bytes_are_refused(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from ansible_collections.kos.fleet.plugins.callback import fleet_report
 from ansible_collections.kos.fleet.plugins.plugin_utils import _report
 
 
@@ -78,3 +84,30 @@ def test_a_run_that_found_everything_as_wanted_is_no_news() -> None:
     assert not run.eventful
     run.end("n2", {"unreachable": True}, 1.0)
     assert run.eventful
+
+
+def test_a_run_that_was_killed_while_it_wrote_spoils_no_later_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(release: str) -> None:
+        callback = fleet_report.CallbackModule()
+        callback.get_option = lambda _name: str(tmp_path)
+        callback._display = SimpleNamespace(display=lambda _line: None)
+        callback.v2_playbook_on_start(SimpleNamespace(_file_name="patch.yml"))
+        callback._run.end("n1", {"outcome": "confirmed", "release": release}, 1.0)
+        callback.v2_playbook_on_stats(None)
+
+    end("1.0.0")
+    with monkeypatch.context() as killed:
+        write = Path.write_text
+
+        def half(path: Path, text: str, encoding: str) -> int:
+            write(path, text[: len(text) // 2], encoding=encoding)
+            raise KeyboardInterrupt
+
+        killed.setattr(Path, "write_text", half)
+        with pytest.raises(KeyboardInterrupt):
+            end("1.1.0")
+    end("1.2.0")
+    runs = json.loads((tmp_path / "report.json").read_text())["runs"]
+    assert [run["trials"][0]["release"] for run in runs] == ["1.0.0", "1.2.0"]
