@@ -1,4 +1,4 @@
-"""Drills with real restic behind a real rest-server: what is good is VERIFIED, each fault is red (M13, K22)."""
+"""Drills with real restic behind a real rest-server: the good is VERIFIED, each fault is red (M13, K22)."""
 
 from __future__ import annotations
 

@@ -33,9 +33,7 @@ def add_parser(subparsers: Any) -> None:
     Args:
         subparsers: what `ArgumentParser.add_subparsers` returned.
     """
-    said = (
-        "Restore a node's backups apart, and prove them; the request is on standard input."
-    )
+    said = "Restore a node's backups apart, and prove them; the request is on standard input."
     parser = subparsers.add_parser("drill", help=said, description=said)
     _add_json(parser)
     parser.set_defaults(func=drill, run=drill, verb="drill")
