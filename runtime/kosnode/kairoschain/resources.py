@@ -37,6 +37,10 @@ class Machine(System):
         """Return what the server says of itself, or None; see `health.ask_health`."""
         return health.ask_health(wanted)
 
+    def forget_failures(self) -> None:
+        """Have systemd forget units of this part that ended badly at some time."""
+        self.run(["systemctl", "reset-failed", "kairos-*"])
+
 
 @dataclass(frozen=True)
 class ServiceAccount:

@@ -15,9 +15,11 @@ from kosnode import ledger
 from kosnode.errors import DamagedError, InputError, NotFoundError
 from kosnode.kairoschain import guard, health, record, remove, units
 from kosnode.kairoschain.places import Places
+from kosnode.kairoschain.resources import Machine
 from kosnode.kairoschain.settings import merge
 from kosnode.kairoschain.spec import Spec, parse
 from kosnode.kairoschain.tokens import _without
+from kosnode.paths import NodePaths
 
 
 def looked(world: World) -> health.Report:
@@ -149,6 +151,17 @@ def test_a_removal_keeps_the_data_and_its_token_and_can_be_taken_back(world: Wor
     assert remove.remove(world.paths, purge=False, check=False, machine=world.machine) == ()
     world.apply()
     assert (ledger.head(world.ledger), world.token.read_text()) == (head, token)
+
+
+def test_a_removal_has_systemd_forget_its_own_failures_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check that the removal interrupted has failed, and systemd would go on saying so."""
+    asked: list[list[str]] = []
+    machine = Machine(NodePaths(tmp_path))
+    monkeypatch.setattr(machine, "run", asked.append)
+    machine.forget_failures()
+    assert asked == [["systemctl", "reset-failed", "kairos-*"]]
 
 
 def test_a_purge_leaves_nothing(world: World) -> None:
