@@ -75,7 +75,7 @@ def custom_of(target: TargetFile) -> Custom:
     for key in KEYS:
         if key not in custom:
             raise _refused(f"{key!r} is missing in custom")
-    if not (isinstance(custom["name"], str) and _NAME.fullmatch(custom["name"])):
+    if not is_name(custom["name"]):
         raise _refused("custom.name is not the name of a release line")
     if custom["arch"] not in _ARCHITECTURES:
         raise _refused(f"custom.arch is not one of {', '.join(_ARCHITECTURES)}")
@@ -83,7 +83,7 @@ def custom_of(target: TargetFile) -> Custom:
         raise _refused("custom.version is not text")
     version.key(custom["version"])
     channels, archive = custom["channels"], custom["archive"]
-    if not (isinstance(channels, list) and all(isinstance(channel, str) for channel in channels)):
+    if not (isinstance(channels, list) and all(is_name(channel) for channel in channels)):
         raise _refused("custom.channels is not a list of names")
     if not (isinstance(archive, list) and archive and all(_is_size(size) for size in archive)):
         raise _refused("custom.archive is not a list of sizes")
@@ -91,6 +91,11 @@ def custom_of(target: TargetFile) -> Custom:
         raise _refused("custom.manifest and custom.unpacked are not sizes")
     values = {key: custom[key] for key in KEYS}
     return Custom(**{**values, "channels": tuple(channels), "archive": tuple(archive)})
+
+
+def is_name(value: object) -> bool:
+    """Say whether a value is what a release line or a channel can be called."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
 def _refused(rule: str) -> InputError:

@@ -19,7 +19,6 @@ from .repository import Change, Repository
 
 MIN_ROOT_PREFIX = 12
 
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _ROOT = re.compile(rf"[0-9a-f]{{{MIN_ROOT_PREFIX},64}}")
 
 
@@ -64,7 +63,7 @@ def listed(releases: Targets) -> list[Listed]:
 def check_channels(channels: Sequence[str]) -> tuple[str, ...]:
     """Return the channels sorted and without repetition; raises InputError where one is not a name."""
     for channel in channels:
-        if not _NAME.fullmatch(channel):
+        if not listing.is_name(channel):
             raise InputError(f"{channel!r} is not a channel: a-z, 0-9 and -, a letter first", key="--channel")
     return tuple(sorted(set(channels)))
 
@@ -147,7 +146,7 @@ def set_floor(repository: Repository, name: str, lowest: str) -> Change:
         InputError: not a name or not a version, lower than the floor that is published, or above every
             release.
     """
-    if not _NAME.fullmatch(name):
+    if not listing.is_name(name):
         raise InputError(f"{name!r} is not a name of releases", key="NAME")
     wanted = version.key(lowest)
     with repository.locked():

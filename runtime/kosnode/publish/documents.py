@@ -24,10 +24,10 @@ from tuf.api.metadata import (
     VerificationResult,
 )
 
-from .. import files, listing
+from .. import files, listing, version
 from ..errors import InputError, KosError
 from ..listing import SECURITY_FLOOR
-from ..metadata import RELEASES, TIME
+from ..metadata import ISSUED, RELEASES, TIME
 from . import keys
 
 RELEASES_PATH = "releases/*"
@@ -35,6 +35,7 @@ OFFLINE_ROLES = ("root", "targets", RELEASES)
 CONTEXT = "x-kos-context"
 MAX_METADATA_BYTES = 5_000_000  # what python-tuf's client takes for targets metadata
 
+_EXTRA = {RELEASES: {SECURITY_FLOOR}, "timestamp": {ISSUED}}
 _TYPES: dict[str, type[Any]] = {
     "root": Root,
     "targets": Targets,
@@ -116,6 +117,10 @@ def check(signed: Any, role: str, what: str) -> None:
     Raises:
         InputError: naming the file and the rule.
     """
+    # A holder is shown all that is signed, so there is nothing that is not known here.
+    extra = sorted(set(signed.unrecognized_fields) - _EXTRA.get(role, set()))
+    if extra:
+        raise InputError(f"{what} has the unknown field {extra[0]!r}", key="signed")
     if role == "root":
         _check_roles(signed.roles, signed.keys, what)
         if signed.consistent_snapshot is not True:
@@ -134,8 +139,12 @@ def check(signed: Any, role: str, what: str) -> None:
         if signed.delegations is not None:
             raise InputError(f"{what} must not delegate", key="delegations")
         floor = signed.unrecognized_fields.get(SECURITY_FLOOR)
-        if not isinstance(floor, dict) or not all(isinstance(version, str) for version in floor.values()):
+        if not isinstance(floor, dict) or not all(isinstance(lowest, str) for lowest in floor.values()):
             raise InputError(f"{what} has no {SECURITY_FLOOR}", key=SECURITY_FLOOR)
+        for name, lowest in floor.items():
+            if not listing.is_name(name):
+                raise InputError(f"{what}: {name!r} is not the name of a release line", key=SECURITY_FLOOR)
+            version.key(lowest)
         for path, target in signed.targets.items():
             _check_target(path, target, what)
 

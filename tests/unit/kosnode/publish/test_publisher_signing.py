@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,31 @@ def test_a_carried_file_that_is_not_one_is_refused(
     copy.write_bytes(files.canonical(document))
     with pytest.raises(InputError, match=message):
         signing.sign(copy, None, waiting.key("alice"), PASSPHRASE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda signed: signed.update(note="signed unseen"), "unknown field 'note'"),
+        (lambda signed: signed["x-kos-security-floor"].update({"kos\x1b[2K": "1.0.0"}), "not the name"),
+        (lambda signed: signed["x-kos-security-floor"].update(kos="1.0.0\x1b[2K"), "not a version"),
+        (
+            lambda signed: next(iter(signed["targets"].values()))["custom"]["channels"].append("\r\x1b[2K"),
+            "custom.channels is not a list of names",
+        ),
+    ],
+)
+def test_nothing_that_is_signed_hides_from_the_holder_who_is_shown_it(
+    opened: World, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    """Who prepares the file may steer neither the terminal of a holder nor slip something in."""
+    opened.build("1.0.0")
+    copy = carried(opened)
+    document = json.loads(copy.read_bytes())
+    change(document["signed"])
+    copy.write_bytes(files.canonical(document))
+    with pytest.raises(InputError, match=message):
+        signing.open_file(copy)
 
 
 def test_a_signature_for_targets_never_serves_for_releases(waiting: World) -> None:
