@@ -49,7 +49,8 @@ class Answer:
         return int(self.envelope["exit"])
 
     def json(self) -> str:
-        return json.dumps(self.envelope, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        # ASCII alone: whatever a person typed, and whatever the terminal can show, the answer is one object.
+        return json.dumps(self.envelope, sort_keys=True, allow_nan=False)
 
 
 def answer(

@@ -55,6 +55,12 @@ def test_bad_arguments_get_one_answer_with_exit_2(bed: CliNode, words: list[str]
     assert (answered["exit"], answered["error"]["kind"]) == (2, "input")
 
 
+def test_an_answer_is_ascii_whatever_was_typed() -> None:
+    """A name that is not UTF-8 reaches the program as lone surrogates, which no stream takes."""
+    answered = command.answer("verify", lambda: Result({"ref": "\udcff…"}), status=lambda: None)
+    assert answered.json().isascii()
+
+
 def test_options_are_never_guessed_from_their_beginning(bed: CliNode) -> None:
     assert bed.kosctl("stage", "--allow")["exit"] == 2
 
