@@ -127,15 +127,20 @@ def waves(
         batch: nodes at a time in a zone: a number, or a share such as "25%" of the zone (one at least).
         canary: "first" (the first node of the first zone), "each_zone" (the first of every zone), "none",
             the name of a node, or a list of names.
-        zone_order: zones in the wanted order; by default the order of `by_zone`.
+        zone_order: all zones in the wanted order; by default the order of `by_zone`.
 
     Raises:
-        PlanError: an unknown zone, node, batch or canary.
+        PlanError: an unknown zone, node, batch or canary, or a zone that is left out.
     """
-    order = list(by_zone) if zone_order is None else list(zone_order)
+    order = list(dict.fromkeys(by_zone if zone_order is None else zone_order))
     for zone in order:
         if zone not in by_zone:
             raise PlanError(f"zone {zone!r} has no nodes here; zones are {', '.join(by_zone)}")
+    left_out = [zone for zone in by_zone if zone not in order]
+    if left_out:
+        raise PlanError(
+            f"zone_order leaves out {', '.join(left_out)}, whose nodes would not be touched: name every zone"
+        )
     first = _canary(by_zone, order, canary)
     plan: list[Wave] = []
     if first:
@@ -194,7 +199,8 @@ def _canary(by_zone: Mapping[str, Sequence[str]], order: Sequence[str], canary: 
         return all_nodes[:1]
     if canary == "each_zone":
         return [by_zone[zone][0] for zone in order if by_zone[zone]]
-    named = [canary] if isinstance(canary, str) else list(canary)
+    # Once each: a wave is as many nodes of the play as its list is long.
+    named = [canary] if isinstance(canary, str) else list(dict.fromkeys(canary))
     for node in named:
         if node not in all_nodes:
             raise PlanError(

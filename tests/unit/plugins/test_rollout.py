@@ -54,6 +54,16 @@ def test_zones_come_in_the_order_that_one_names() -> None:
     assert [wave.zone for wave in waves(FLEET, batch=9, canary="none", zone_order=["b", "a"])] == ["b", "a"]
 
 
+def test_an_order_that_leaves_a_zone_out_is_refused_rather_than_half_the_fleet() -> None:
+    with pytest.raises(PlanError, match="zone_order leaves out b"):
+        waves(FLEET, zone_order=["a"])
+
+
+def test_who_is_named_twice_is_in_one_wave_once() -> None:
+    plan = waves(FLEET, batch=9, canary=["n2", "n2"], zone_order=["b", "a", "b"])
+    assert named(plan) == [("canary", ["n2"]), ("zone b", FLEET["b"]), ("zone a", ["n1", "n3"])]
+
+
 @pytest.mark.parametrize("batch", [0, -1, "x", "0%", "1.5", "", None])
 def test_a_batch_that_is_no_number_of_nodes_is_refused(batch: object) -> None:
     with pytest.raises(PlanError, match="batch"):
