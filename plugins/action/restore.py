@@ -129,10 +129,10 @@ def _chosen(args: t.Mapping[str, t.Any], answer: _kosctl.Answer) -> str | None:
         return str(runs[-1]["run"]) if runs else None
     wanted = _moment(args["time"])
     spans = [(str(one["run"]), *_span(one)) for one in runs]
-    if wanted > max(end for _, _, end in spans):
+    if wanted > max(end for _run, _begin, end in spans):
         return None
     within = [run for run, begin, end in spans if begin <= wanted <= end]
-    before = [run for run, _, end in spans if end <= wanted]
+    before = [run for run, _begin, end in spans if end <= wanted]
     return next(iter(within), before[-1] if before else None)
 
 
