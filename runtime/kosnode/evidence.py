@@ -61,7 +61,6 @@ def collect(
     *,
     documents: Mapping[str, Any],
     units: Sequence[str],
-    copies: Mapping[str, Path],
 ) -> None:
     """Write the evidence of one trial; a second call writes the same files anew.
 
@@ -71,12 +70,11 @@ def collect(
         folder: `evidence/ID`.
         documents: JSON values by the name of their file.
         units: systemd's names, whose logs and states are kept.
-        copies: files to copy the end of, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     (folder / "units").mkdir(exist_ok=True)
-    texts: dict[str, str] = {name: redact(_tail(path)) for name, path in copies.items()}
+    texts: dict[str, str] = {}
     for unit in units:
         journal = [
             "journalctl",

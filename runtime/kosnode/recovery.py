@@ -315,7 +315,6 @@ def _keep_evidence(
             "journal.json": node.journal.entries()[-20:],
         },
         units=units,
-        copies={},
     )
 
 

@@ -228,23 +228,6 @@ def revert(node: Node, detail: str = "") -> dict[str, Any] | None:
     return ending
 
 
-def rollback(
-    node: Node,
-    root: str | None,
-    wish: Wish,
-    *,
-    bake_s: int | None = None,
-    deadline_s: int | None = None,
-    lease: str | None = None,
-) -> Activation:
-    """Go back to a release that is on this node, on trial as any other.
-
-    Args:
-        root: of the release, and all else: as `begin`, which says what is raised.
-    """
-    return begin(node, root, wish, bake_s=bake_s, deadline_s=deadline_s, lease=lease, verb="rollback")
-
-
 @dataclass(frozen=True)
 class _Step:
     """One migration: the unit, the command, and the release whose tree has the command."""

@@ -251,8 +251,14 @@ def activate(context: Context, args: argparse.Namespace) -> Result:
 def rollback(context: Context, args: argparse.Namespace) -> Result:
     """Go back to an earlier release of this node, on trial."""
     root = None if args.release in (None, PREVIOUS) else context.staging.find_staged(args.release)
-    done = trial.rollback(
-        context.node, root, _wish(args), bake_s=args.bake_s, deadline_s=args.deadline_s, lease=args.lease
+    done = trial.begin(
+        context.node,
+        root,
+        _wish(args),
+        bake_s=args.bake_s,
+        deadline_s=args.deadline_s,
+        lease=args.lease,
+        verb="rollback",
     )
     return _activated(context, done)
 

@@ -43,7 +43,7 @@ def watch(node: Node, trial_id: str) -> str:
         if there is None or there.id != trial_id:
             return "over"
         verdict = bake.feed(now, report.healthy, report.reason, report.restarted)
-        samples = [*samples, _sample(node, report, now)][-SAMPLES:]
+        samples = [*samples, _sample(report, now)][-SAMPLES:]
         try:
             _write_health(node, trial_id, now, report, verdict, samples)
         except OSError as error:
@@ -76,7 +76,7 @@ def fresh_health(node: Node, trial_id: str) -> dict[str, Any] | None:
     return seen if node.clock.boottime() - seen["at"] <= stale_s else None
 
 
-def _sample(node: Node, report: health.HealthReport, now: float) -> dict[str, Any]:
+def _sample(report: health.HealthReport, now: float) -> dict[str, Any]:
     return {"at_ms": int(now * 1000), "healthy": report.healthy, "reason": report.reason}
 
 

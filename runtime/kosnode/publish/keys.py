@@ -174,15 +174,6 @@ def load_signer(path: Path, passphrase: bytes) -> CryptoSigner:
     return CryptoSigner(_private(path, passphrase))
 
 
-def check_private_file(path: Path, option: str = "--key") -> None:
-    """Refuse a private key that does not exist or that others can read.
-
-    Raises:
-        InputError: naming the file and its mode.
-    """
-    _read_private(path, option)
-
-
 def _read_private(path: Path, option: str) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

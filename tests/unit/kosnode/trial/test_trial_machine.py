@@ -89,7 +89,7 @@ class NodeMachine(RuleBasedStateMachine):
     def roll_back(self) -> None:
         """A person goes back."""
         try:
-            done = trial.rollback(self.bed.node, None, Wish())
+            done = trial.begin(self.bed.node, None, Wish())
         except KosError:
             return
         self.activation = done if done.trial else self.activation

@@ -449,9 +449,8 @@ def test_evidence_is_bounded_indexed_redacted_and_readable(tmp_path: Path) -> No
     (folder / "state-a/private").write_text("the unit's own")
     log = tmp_path / "log"
     log.write_text("password=hunter2\n" + "x" * 500_000 + "\nthe end\n")
-    evidence.collect(
-        folder, documents={"outcome.json": {"reason": "health"}}, units=[], copies={"some.log": log}
-    )
+    evidence.collect(folder, documents={"outcome.json": {"reason": "health"}}, units=[])
+    log.rename(folder / "some.log")
     shown = evidence.read(tmp_path, "t-1")
     assert set(shown["files"]) == {"index.json", "outcome.json", "some.log", "versions.json"}
     assert shown["files"]["some.log"].endswith("the end\n")

@@ -501,7 +501,7 @@ def test_a_rollback_runs_the_ways_down_of_the_release_it_leaves(bed: TrialNode) 
     install(bed, old)
     install(bed, bed.stage("1.1.0", migrates=MIGRATION))
     bed.migrate.ran.clear()
-    activation = trial.rollback(bed.node, None, WISH)
+    activation = trial.begin(bed.node, None, WISH)
     assert activation.root == old
     assert bed.migrate.ran == [("a", "kos", ("bin/down",))]
 
@@ -510,7 +510,7 @@ def test_a_migration_without_a_way_down_cannot_be_rolled_back(bed: TrialNode) ->
     install(bed, bed.stage("1.0.0"))
     install(bed, bed.stage("1.1.0", migrates={"a": {"up": ["bin/up"]}}))
     with pytest.raises(RefusedError, match="no way down"):
-        trial.rollback(bed.node, None, WISH)
+        trial.begin(bed.node, None, WISH)
 
 
 # Rollback.
@@ -520,7 +520,7 @@ def test_previous_needs_no_word_and_is_a_trial_like_any_other(bed: TrialNode) ->
     old, new = bed.stage("1.0.0"), bed.stage("1.1.0")
     install(bed, old)
     install(bed, new)
-    activation = trial.rollback(bed.node, None, WISH)
+    activation = trial.begin(bed.node, None, WISH)
     assert activation.token is not None
     bake(bed, activation)
     trial.confirm(bed.node, activation.token)
@@ -533,21 +533,21 @@ def test_an_older_release_than_previous_needs_the_word(bed: TrialNode) -> None:
     for root in (first, bed.stage("1.1.0"), bed.stage("1.2.0")):
         install(bed, root)
     with pytest.raises(RefusedError, match="--allow-downgrade"):
-        trial.rollback(bed.node, first, WISH)
-    assert trial.rollback(bed.node, first, Wish(allow_downgrade=True)).how == "switch"
+        trial.begin(bed.node, first, WISH)
+    assert trial.begin(bed.node, first, Wish(allow_downgrade=True)).how == "switch"
 
 
 def test_without_a_release_before_there_is_nothing_to_roll_back_to(bed: TrialNode) -> None:
     install(bed, bed.stage("1.0.0"))
     with pytest.raises(NotFoundError, match="no release before"):
-        trial.rollback(bed.node, None, WISH)
+        trial.begin(bed.node, None, WISH)
 
 
 def test_a_rollback_during_a_trial_is_busy_also_where_nothing_was_before(bed: TrialNode) -> None:
     install(bed, bed.stage("1.0.0"))
     begin(bed, bed.stage("1.1.0"))
     with pytest.raises(BusyError, match="a trial of"):
-        trial.rollback(bed.node, None, WISH)
+        trial.begin(bed.node, None, WISH)
 
 
 # Recovery.
