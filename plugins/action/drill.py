@@ -173,7 +173,10 @@ class ActionModule(NodeAction):
         done = self._low_level_execute_command(f"base64 --wrap=0 {shlex.quote(path)}", executable="/bin/sh")
         if done["rc"] != 0:
             raise AnsibleActionFail(f"{what} is not at {path} on {self._host}: {done['stderr'].strip()}")
-        return base64.b64decode(done["stdout"]).decode("utf-8")
+        try:
+            return base64.b64decode(done["stdout"]).decode("utf-8")
+        except ValueError:
+            raise AnsibleActionFail(f"{what} at {path} on {self._host} is no text") from None
 
 
 def _off_site(repositories: Mapping[str, t.Any]) -> str:

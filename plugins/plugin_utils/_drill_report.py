@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.kos.fleet.plugins.module_utils import _kosctl
+
 OUTCOMES = ("VERIFIED", "FAILED", "COULD_NOT_TEST")
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -47,11 +49,22 @@ class Report:
         value = result["report"]
         if value.get("outcome") not in OUTCOMES or not _ID.fullmatch(str(value.get("id"))):
             raise ReportError("it has no id, or no outcome that is known")
-        raw = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode("utf-8")
-        sha3 = hashlib.sha3_256(raw).hexdigest()
-        if sha3 != result.get("sha3"):
-            raise ReportError(f"its hash is {sha3}, and {result.get('sha3')} was said")
-        return cls(value, raw, sha3, str(result.get("signature")), str(result.get("signer")))
+        try:
+            text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+            raw = text.encode("utf-8")
+            found = cls(
+                value,
+                raw,
+                hashlib.sha3_256(raw).hexdigest(),
+                str(result.get("signature")),
+                str(result.get("signer")),
+            )
+            found.sentence()
+        except (UnicodeEncodeError, KeyError, TypeError, AttributeError) as error:
+            raise ReportError(f"it has not the form of one: {error!r}") from None
+        if found.sha3 != result.get("sha3"):
+            raise ReportError(f"its hash is {found.sha3}, and {result.get('sha3')!r} was said")
+        return found
 
     @property
     def outcome(self) -> str:
@@ -59,6 +72,9 @@ class Report:
 
     def sentence(self) -> str:
         """Say in one line how it went."""
+        return " ".join(str(_kosctl.plain(self._sentence())).split())
+
+    def _sentence(self) -> str:
         value, controls = self.value, self.value.get("controls") or []
         red = sum(one["outcome"] == "red" for one in controls)
         drilled = ", ".join(one["name"] for one in value.get("sources") or []) or "nothing"

@@ -191,6 +191,23 @@ def test_a_report_that_is_not_what_its_hash_says_is_not_kept(tmp_path: Path) -> 
     assert not place.reports.exists()
 
 
+@pytest.mark.parametrize(
+    "broken", [{"rto": None}, {"findings": [7], "outcome": "FAILED"}, {"id": "../../x"}, {"outcome": "GOOD"}]
+)
+def test_what_is_no_report_is_said_and_not_kept(tmp_path: Path, broken: dict[str, Any]) -> None:
+    place = Place(tmp_path, told(**broken))
+    with pytest.raises(AnsibleActionFail, match="the report of n3 cannot be kept"):
+        place.run()
+    assert not place.reports.exists()
+
+
+def test_words_of_a_host_do_not_steer_a_terminal(tmp_path: Path) -> None:
+    """K22."""
+    why = [{"text": "docs\x1b[2J\nVERIFIED", "weight": "failed"}]
+    said = Place(tmp_path, told(10, outcome="FAILED", findings=why)).run()["msg"]
+    assert "FAILED: docs\ufffd[2J VERIFIED;" in said
+
+
 @pytest.mark.parametrize("page", ["/etc/shadow", "/var/lib/kos/drill/reports/../../x.html"])
 def test_a_host_cannot_have_another_file_fetched_as_its_page(tmp_path: Path, page: str) -> None:
     place = Place(tmp_path)
