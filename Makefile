@@ -24,7 +24,7 @@ setup: ## install what is missing: Debian packages, .venv (quick when all is the
 	@tools/setup.sh
 
 .PHONY: fleet
-fleet: setup ## make a local fleet and show the whole story on it, from publishing to rolling back
+fleet: setup ## make a local fleet and show the whole story on it, from publishing to a lost node
 	@$(PYTHON) tools/bundle.py
 	@echo "fleet: one mirror and four nodes in two zones, inventory in $(FLEET_INVENTORY)"
 	@$(BED) up --name local --inventory $(FLEET_INVENTORY)

@@ -1,8 +1,8 @@
-"""The main job on a local fleet, told step by step: publish, install, patch, fall back, roll back.
+"""The main job on a local fleet, step by step: publish, install, patch, fall back, roll back, lose a node.
 
 Run by `make fleet` on machines that `tests/bed` has made. Everything is done the way an operator does it,
 with the playbooks of the collection; what goes wrong on purpose is done to the machines from outside. A step
-that does not end as it should ends the demo red.
+that does not end as it should ends the demo red. The second act is `fleet_demo_backup.py`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "runtime")]
 
 from bed import Bed, BedError  # noqa: E402 - found through the line above
+from tools.fleet_demo_backup import BackupDemo  # noqa: E402 - found through the line above
+from tools.fleet_stage import DemoError, Folders, Stage, print_table  # noqa: E402 - found through the line above
 from tools.release_tree import make_tree  # noqa: E402 - found through the line above
 
 HOLDERS = ("alice", "bob", "carol")
@@ -38,71 +38,32 @@ SICK = {"fail_health_after_s": 2}
 COLUMNS = ("node", "zone", "release", "outcome", "seconds", "bytes fetched", "downtime ms")
 
 
-class DemoError(Exception):
-    """A step did not end as it has to; the message says which expectation failed."""
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where the demo keeps what it makes, all below one folder that it makes anew."""
-
-    root: Path
-
-    @property
-    def keys(self) -> Path:
-        return self.root / "keys"
-
-    @property
-    def repository(self) -> Path:
-        return self.root / "repository"
-
-    @property
-    def report(self) -> Path:
-        return self.root / "report"
-
-    @property
-    def evidence(self) -> Path:
-        return self.root / "evidence"
-
-
-class Demo:
-    """The story, one method a step.
-
-    Args:
-        bed: the machines.
-        inventory: folder of the inventory that the bed wrote.
-        folders: where keys, repository, report and evidence go.
-    """
-
-    def __init__(self, bed: Bed, inventory: Path, folders: Folders) -> None:
-        self.bed = bed
-        self.inventory = inventory
-        self.folders = folders
-        self.nodes = [node for node in bed.nodes() if node.zone]
-        self.mirrors = [node for node in bed.nodes() if not node.zone]
-        self.started = time.monotonic()
+class Demo(Stage):
+    """The first act, one method a step."""
 
     def run(self) -> None:
-        """Tell the whole story.
+        """Tell the whole act.
 
         Raises:
             DemoError: a step ended in another way than it has to.
         """
-        steps: Sequence[tuple[str, Callable[[], None]]] = (
-            ("Keys, repository, and release 1.0.0, signed by two of three holders", self.publish_first),
-            ("Every node installs it: fetched and verified by the node itself", self.install),
-            ("The fleet goes to 1.1.0: canary, bake, then zone by zone", self.patch),
+        self.tell(
             (
-                "1.2.0 starts and then fails its health check: the canary falls back by itself",
-                self.sick_release,
-            ),
-            ("1.3.0: the controller is cut off in the middle of a trial", self.cut_link),
-            ("1.3.0 again: kosctl is killed and Python moved away in the middle of a trial", self.no_python),
-            ("Zone b is rolled back to 1.0.0", self.rollback),
+                ("Keys, repository, and release 1.0.0, signed by two of three holders", self.publish_first),
+                ("Every node installs it: fetched and verified by the node itself", self.install),
+                ("The fleet goes to 1.1.0: canary, bake, then zone by zone", self.patch),
+                (
+                    "1.2.0 starts and then fails its health check: the canary falls back by itself",
+                    self.sick_release,
+                ),
+                ("1.3.0: the controller is cut off in the middle of a trial", self.cut_link),
+                (
+                    "1.3.0 again: kosctl is killed and Python moved away in the middle of a trial",
+                    self.no_python,
+                ),
+                ("Zone b is rolled back to 1.0.0", self.rollback),
+            )
         )
-        for number, (title, step) in enumerate(steps, 1):
-            print(f"\n━━ {number}. {title}  [{time.monotonic() - self.started:.0f} s]\n", flush=True)
-            step()
         self.summary()
 
     def publish_first(self) -> None:
@@ -274,27 +235,6 @@ The fleet is up and healthy: zone a runs 1.1.0, zone b runs 1.0.0.
         tree = make_tree(self.folders.root / f"trees/{version}", version, fault=fault)
         self.playbook("publish", "-e", f"publish_tree={tree}", "-e", f"publish_version={version}")
 
-    def playbook(self, name: str, *arguments: str, red: bool = False) -> None:
-        """Run a playbook of the collection, its output in view; `red` if it has to fail."""
-        code = subprocess.run(
-            self.command(name, *arguments), cwd=ROOT, env=self.environment(), check=False
-        ).returncode
-        if red:
-            self.expect(code != 0, f"the playbook {name} ended red")
-        elif code != 0:
-            raise DemoError(f"the playbook {name} failed with exit code {code}")
-
-    def command(self, name: str, *arguments: str) -> list[str]:
-        program = str(Path(sys.executable).with_name("ansible-playbook"))
-        return [program, f"kos.fleet.{name}", "-i", str(self.inventory), *arguments]
-
-    def environment(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            "KOS_REPORT_DIR": str(self.folders.report),
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        }
-
     def trial_under_way(self, node: str) -> TrialUnderWay:
         """Patch one node to 1.3.0 beside the story: entered in its trial, left when the playbook is red."""
         return TrialUnderWay(
@@ -312,21 +252,6 @@ The fleet is up and healthy: zone a runs 1.1.0, zone b runs 1.0.0.
         command = ["test", "-e", "/var/lib/kos/trial", "-a", "-e", "/var/lib/kos/trial.health"]
         return self.bed.exec(node, command, check=False).returncode == 0
 
-    def version_on_disk(self, node: str) -> str:
-        """Return the version that `current` leads to, read past kosctl."""
-        return str(json.loads(self.on(node, "cat /var/lib/kos/current/release.json"))["version"])
-
-    def status(self, node: str) -> dict[str, Any]:
-        """Return what kosctl on a node says of itself."""
-        answer = json.loads(self.on(node, "/opt/kos/current/bin/kosctl status --json"))
-        result: dict[str, Any] = answer["result"]
-        return result
-
-    def healthy(self, node: str) -> bool:
-        """Whether the node's units pass their health checks, as kosctl measures it there."""
-        command = ["/opt/kos/current/bin/kosctl", "health", "--json"]
-        return self.bed.exec(node, command, check=False).returncode == 0
-
     def publisher(self, *arguments: str | Path) -> dict[str, Any]:
         """Run `kosctl repo` on the controller and return its result."""
         command = [sys.executable, "-m", "kosnode.publish", *map(str, arguments), "--json"]
@@ -340,35 +265,6 @@ The fleet is up and healthy: zone a runs 1.1.0, zone b runs 1.0.0.
     def repository_versions(self) -> list[str]:
         listed = self.publisher("list", self.folders.repository)["releases"]
         return [release["version"] for release in listed]
-
-    def expect_fleet(self, versions: dict[str, str]) -> None:
-        """Hold each node to the version it has to run, and to being healthy on it."""
-        for node, version in versions.items():
-            self.expect(self.version_on_disk(node) == version, f"{node} runs {version}", quiet=True)
-            self.wait(partial(self.healthy, node), 30, f"{node} is healthy on {version}", quiet=True)
-        shown = ", ".join(f"{node} {version}" for node, version in versions.items())
-        print(f"   ✔ healthy: {shown}", flush=True)
-
-    def expect(self, true: bool, what: str, *, quiet: bool = False) -> None:
-        if not true:
-            raise DemoError(f"not so: {what}")
-        if not quiet:
-            print(f"   ✔ {what}", flush=True)
-
-    def wait(self, true: Callable[[], bool], seconds: float, what: str, *, quiet: bool = False) -> None:
-        end = time.monotonic() + seconds
-        while not true():
-            if time.monotonic() > end:
-                raise DemoError(f"not so within {seconds:.0f} s: {what}")
-            time.sleep(0.5)
-        self.expect(True, what, quiet=quiet)
-
-    def on(self, node: str, script: str) -> str:
-        return self.bed.exec(node, ["sh", "-c", script]).stdout
-
-    @staticmethod
-    def shown(path: Path) -> Path:
-        return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 class TrialUnderWay:
@@ -423,31 +319,31 @@ def trial_cells(trial: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in columns, the first of them as the heading."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for index, row in enumerate(rows):
-        print("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-        if index == 0:
-            print("  " + "  ".join("─" * width for width in widths))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bed", default="local", help="name of the bed that is up")
     parser.add_argument("--inventory", type=Path, default=ROOT / "inventories/local")
-    parser.add_argument("--folder", type=Path, default=ROOT / "build/fleet", help="made anew")
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / "build/fleet", help="made anew by the first act"
+    )
+    parser.add_argument(
+        "--act", choices=("patch", "backup"), help="only this one; backup needs what patch left"
+    )
     options = parser.parse_args()
-    shutil.rmtree(options.folder, ignore_errors=True)
     bed = Bed(options.bed)
     if not bed.nodes():
         print(f"fleet: bed {options.bed!r} is not up; `make fleet` makes it", file=sys.stderr)
         return 1
-    demo = Demo(bed, options.inventory.resolve(), Folders(options.folder.resolve()))
+    if options.act != "backup":
+        shutil.rmtree(options.folder, ignore_errors=True)
+    given = (bed, options.inventory.resolve(), Folders(options.folder.resolve()))
     try:
-        demo.run()
+        if options.act != "backup":
+            Demo(*given).run()
+        if options.act != "patch":
+            BackupDemo(*given).run()
     except (DemoError, BedError, subprocess.SubprocessError) as error:
         print(f"\nfleet: FAILED: {error}", file=sys.stderr)
         return 1

@@ -15,7 +15,7 @@ description:
   - A run that found everything as wanted, or only planned, writes nothing; nor does a plan that a rollout
     asks for first, unless it is refused.
   - Writes one JSON file for each other run into C(runs), and C(report.json) and C(index.html) over all runs
-    that are there. The page needs nothing but itself.
+    that are there. The page needs nothing but itself, and links other pages in its folder.
 requirements:
   - enabled in C(callbacks_enabled)
 options:
@@ -87,7 +87,8 @@ class CallbackModule(CallbackBase):
         known = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*.json"))]
         _write(folder / "report.json", json.dumps({"runs": known}, indent=2) + "\n")
         page = folder / "index.html"
-        _write(page, _report.html(known))
+        others = sorted(path.name for path in folder.glob("*.html") if path != page)
+        _write(page, _report.html(known, others))
         self._display.display(f"Report: {page}")
 
     def _take(self, result: t.Any, *, failed: bool = False, unreachable: bool = False) -> None:

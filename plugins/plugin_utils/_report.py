@@ -10,6 +10,7 @@ import typing as t
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from urllib.parse import quote
 
 COLUMNS = ("node", "zone", "release", "outcome", "seconds", "bytes", "downtime")
 GOOD = ("confirmed", "present", "staged", "absent")
@@ -86,10 +87,17 @@ class Run:
         }
 
 
-def html(runs: Sequence[Mapping[str, t.Any]]) -> str:
-    """Return one page over all runs, which needs no other file and no script."""
+def html(runs: Sequence[Mapping[str, t.Any]], pages: Sequence[str] = ()) -> str:
+    """Return one page over all runs, which needs no other file and no script.
+
+    Args:
+        runs: oldest first.
+        pages: names of other pages in its folder.
+    """
     body = "\n".join(_run(run) for run in reversed(runs)) or "<p>No run yet.</p>"
-    return f"{_HEAD}{_timeline(runs)}{body}</main></body></html>\n"
+    links = ", ".join(f'<a href="{escape(quote(name))}">{escape(name)}</a>' for name in pages)
+    also = f"<p>Also here: {links}</p>" if pages else ""
+    return f"{_HEAD}{also}{_timeline(runs)}{body}</main></body></html>\n"
 
 
 def _run(run: Mapping[str, t.Any]) -> str:

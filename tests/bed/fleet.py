@@ -101,25 +101,34 @@ class Bed:
         inventory.write(folder, self.name, login, host_keys, hosts)
 
         def bring_up(host: inventory.Host) -> None:
-            labels = {
-                "kos.bed": self.name,
-                "kos.node": host.name,
-                "kos.address": host.address,
-                "kos.zone": host.zone or "",
-                "kos.suite": suites[host.name],
-                "kos.inventory": str(folder),
-            }
+            node = Node(host.name, host.address, host.zone, suites[host.name], "", folder)
             disk = self._make_disk(host.name, plan.small_disks.get(host.name))
-            self._create(host.name, images[suites[host.name]], labels, disk)
-            files = _identity(host.name, login, host_keys[host.name], addresses)
-            self._podman("cp", "-", f"{self._container(host.name)}:/", stdin=files)
-            if self.start(host.name) != "running":
-                raise BedError(f"{host.name} has booted with failed units:\n{self._failed_units(host.name)}")
+            files = _identity(host.name, login.public, host_keys[host.name], addresses)
+            self._make(node, images[node.suite], files, disk)
             self._say(f"{host.name} is up at {host.address} after {time.monotonic() - started:.1f} s")
 
         with ThreadPoolExecutor(max_workers=4) as pool:
             list(pool.map(bring_up, hosts))
         return self.nodes()
+
+    def replace(self, name: str) -> Node:
+        """Destroy a machine, its disk with it, and make a new one of the same name and address.
+
+        The new one has a host key of its own, which the inventory knows from then on.
+
+        Raises:
+            BedError: The bed has no such machine, it has a small disk, or the new one did not come up.
+        """
+        old = self.node(name)
+        if (_DISKS / self.name / name).exists():
+            raise BedError(f"{name} has a small disk, which only `up` makes anew")
+        addresses = {node.name: node.address for node in self.nodes()}
+        host_key = inventory.make_key(name)
+        self._podman("rm", "--force", "--time", "0", "--volumes", self._container(name))
+        inventory.renew_host_key(old.inventory, name, old.address, host_key)
+        files = _identity(name, inventory.login_key(old.inventory), host_key, addresses)
+        self._make(old, image.ensure(old.suite, self._say), files, None)
+        return self.node(name)
 
     def down(self) -> None:
         """Remove the bed's containers, networks, cgroups and disks; the image and the inventory stay."""
@@ -242,19 +251,31 @@ class Bed:
     def _failed_units(self, name: str) -> str:
         return self.exec(name, ["systemctl", "--failed", "--plain", "--no-legend"]).stdout
 
-    def _create(self, name: str, image_tag: str, labels: Mapping[str, str], disk: Path | None) -> None:
+    def _make(self, node: Node, image_tag: str, files: bytes, disk: Path | None) -> None:
+        """Make the container of a machine, give it its identity and boot it."""
+        labels = {
+            "kos.bed": self.name,
+            "kos.node": node.name,
+            "kos.address": node.address,
+            "kos.zone": node.zone or "",
+            "kos.suite": node.suite,
+            "kos.inventory": str(node.inventory),
+        }
         self._podman(
             "create",
-            *("--name", self._container(name)),
-            *("--hostname", name),
-            *("--network", f"ns:{network.namespace(self.name, name)}"),
+            *("--name", self._container(node.name)),
+            *("--hostname", node.name),
+            *("--network", f"ns:{network.namespace(self.name, node.name)}"),
             *("--no-hosts", "--dns", "none"),
             *(f"--label={key}={value}" for key, value in labels.items()),
             *([f"--volume={disk}:{_STATE_DIRECTORY}:rw"] if disk else []),
-            *cgroup.podman_options(self._container(name)),
+            *cgroup.podman_options(self._container(node.name)),
             image_tag,
             "/sbin/init",
         )
+        self._podman("cp", "-", f"{self._container(node.name)}:/", stdin=files)
+        if self.start(node.name) != "running":
+            raise BedError(f"{node.name} has booted with failed units:\n{self._failed_units(node.name)}")
 
     def _make_disk(self, name: str, size: str | None) -> Path | None:
         # Mounted outside of the container, so that what is on it outlives a hard restart of the node.
@@ -307,9 +328,7 @@ def _ssh_answers(address: str) -> bool:
         return False
 
 
-def _identity(
-    name: str, login: inventory.KeyPair, host_key: inventory.KeyPair, addresses: Mapping[str, str]
-) -> bytes:
+def _identity(name: str, login: str, host_key: inventory.KeyPair, addresses: Mapping[str, str]) -> bytes:
     """Return a tar archive of the files that make an image's copy this node and no other."""
     hosts = "127.0.0.1 localhost\n" + "".join(f"{address} {host}\n" for host, address in addresses.items())
     files = {
@@ -318,7 +337,7 @@ def _identity(
         "etc/ssh/ssh_host_ed25519_key": (host_key.private, 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (host_key.public + "\n", 0o644),
         "root/.ssh": (None, 0o700),
-        "root/.ssh/authorized_keys": (login.public + "\n", 0o600),
+        "root/.ssh/authorized_keys": (login + "\n", 0o600),
     }
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:

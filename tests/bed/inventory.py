@@ -50,6 +50,27 @@ def make_key(comment: str) -> KeyPair:
         return KeyPair(private=path.read_text(), public=path.with_suffix(".pub").read_text().strip())
 
 
+def login_key(inventory: Path) -> str:
+    """Return the public key that machines of a bed let in.
+
+    Raises:
+        BedError: the folder has no login key.
+    """
+    command = ["ssh-keygen", "-y", "-P", "", "-f", str(ssh_folder(inventory) / "id_ed25519")]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BedError(f"no login key in {inventory}: {error}") from error
+
+
+def renew_host_key(inventory: Path, name: str, address: str, host_key: KeyPair) -> None:
+    """Have the inventory know a machine that was made anew by its new host key."""
+    path = ssh_folder(inventory) / "known_hosts"
+    kept = [line for line in path.read_text().splitlines() if not line.startswith(f"{name},")]
+    lines = [*kept, f"{name},{address} {host_key.public}"]
+    _replace(path, "".join(f"{line}\n" for line in lines), mode=0o644)
+
+
 def ssh_folder(inventory: Path) -> Path:
     """Return the folder of login key and known hosts; Ansible takes nothing hidden for an inventory."""
     return inventory / ".ssh"

@@ -114,6 +114,23 @@ def test_a_hard_restart_keeps_files_and_address_and_nothing_that_ran(bed: Bed) -
     assert bed.node("node2").address == address
 
 
+def test_a_machine_made_anew_has_its_name_and_address_and_nothing_else_of_the_old_one(
+    bed: Bed,
+) -> None:
+    before = bed.node("node1")
+    key = (before.inventory / ".ssh/known_hosts").read_text()
+    bed.exec("node1", ["sh", "-c", "echo gone > /var/lib/kos-file"])
+    assert bed.replace("node1") == before
+    assert over_ssh(bed, "node1", "hostname; cat /var/lib/kos-file").stdout == "node1\n"
+    assert (before.inventory / ".ssh/known_hosts").read_text() != key
+    assert fetches_from_mirror(bed, "node1")
+
+
+def test_a_machine_with_a_small_disk_is_not_replaced(bed: Bed) -> None:
+    with pytest.raises(BedError, match="node2 has a small disk"):
+        bed.replace("node2")
+
+
 def test_a_small_disk_is_soon_full(bed: Bed) -> None:
     fill = ["dd", "if=/dev/zero", "of=/var/lib/kos/big", "bs=1M", "count=16"]
     assert "No space left" in bed.exec("node2", fill, check=False).stderr

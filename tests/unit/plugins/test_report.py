@@ -74,6 +74,12 @@ def test_the_columns_are_those_that_people_ask_for() -> None:
     assert tuple(re.findall(r"<th>(\w+)</th>", page)) == _report.COLUMNS
 
 
+def test_other_pages_beside_it_are_linked_by_name() -> None:
+    page = _report.html([], ['back"up.html'])
+    assert '<a href="back%22up.html">back&quot;up.html</a>' in page
+    assert "<a " not in _report.html([])
+
+
 def test_no_run_is_a_page_too() -> None:
     assert "No run yet" in _report.html([])
 
