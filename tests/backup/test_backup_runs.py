@@ -7,7 +7,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -17,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fault.rows import ROUNDS, Row
 
 from backup.backup_node import RECOVERY, BackupNode
 from backup.files import listing, noise, odd, tree
+from backup.killing import MOMENTS, kill_at_any_time
 
-ROUNDS = int(os.environ.get("KOS_ROUNDS", "1"))
+# Runs beside a writer.
+RUNS = 10 if ROUNDS < 5 else 50
 
 
 def test_a_run_makes_one_snapshot_and_the_list_shows_it(node: BackupNode, tmp_path: Path) -> None:
@@ -172,21 +174,24 @@ def writing(folder: Path, seed: int) -> Iterator[None]:
 
 @pytest.mark.fault
 def test_what_is_written_during_the_whole_backup_is_said_and_the_rest_is_proven(
-    node: BackupNode, tmp_path: Path
+    node: BackupNode, tmp_path: Path, chance: random.Random, row: Row
 ) -> None:
     data = tree(tmp_path)
     (data / "busy").mkdir()
     node.tree(data)
-    steady = {"a", "below", "below/b", "link"}
-    with writing(data / "busy", seed=7):
-        for number in range(10 * ROUNDS if ROUNDS < 6 else 50):
-            run = node.run()
-            unstable = run["sources"][0]["unstable"]
-            assert str(data / "busy/log") in unstable
-            assert not {str(data / name) for name in steady} & set(unstable)
+    steady = {str(data / name) for name in ("a", "below", "below/b", "link")}
+    said: set[str] = set()
+    with writing(data / "busy", chance.randrange(2**32)):
+        for number in range(RUNS):
+            unstable = set(node.run()["sources"][0]["unstable"])
+            assert not steady & unstable
+            said |= unstable
+            # What was not said has to be as it was listed.
             answer = node.kosctl("restore", "files", "--to", str(tmp_path / f"out{number}"))
             assert answer["ok"], (number, answer["error"], answer["result"])
             shutil.rmtree(tmp_path / f"out{number}")
+            row.count()
+    assert str(data / "busy/log") in said
 
 
 @pytest.mark.fault
@@ -332,54 +337,23 @@ def test_a_repository_that_was_rolled_back_is_refused(node: BackupNode, tmp_path
 
 @pytest.mark.fault
 @pytest.mark.parametrize("victim", ["kosctl", "restic"])
-@pytest.mark.parametrize("seed", range(5 * ROUNDS if ROUNDS < 20 else 50))
+@pytest.mark.parametrize("number", range(MOMENTS // 2))
 def test_a_run_that_is_killed_at_any_time_leaves_what_the_next_one_needs(
-    node: BackupNode, tmp_path: Path, victim: str, seed: int
+    node: BackupNode, tmp_path: Path, victim: str, number: int, chance: random.Random
 ) -> None:
-    rng = random.Random(seed)
     data = tree(tmp_path)
-    noise(data / "large", 20_000_000, seed)
+    noise(data / "large", 20_000_000, number)
     node.tree(data)
-    if rng.random() < 0.5:
+    if number % 2:
         node.run()
-        noise(data / "large", 20_000_000, seed + 1)
-    process = node.start("backup", "run")
-    time.sleep(rng.random() * 2.5)
-    kill(process.pid, victim)
-    process.communicate()
-    wait_for_children_of(node)
+        noise(data / "large", 20_000_000, -number)
+    kill_at_any_time(node, chance, victim, "backup", "run")
     answer = node.kosctl("backup", "run")
-    assert answer["ok"], (seed, answer)
-    assert listing(data / "..", without=()) is not None
+    assert answer["ok"], answer
     restored = node.kosctl("restore", "files", "--to", str(tmp_path / "out"))
-    assert restored["ok"], (seed, restored["error"])
+    assert restored["ok"], restored["error"]
     assert listing(tmp_path / "out/data") == listing(data)
     assert not (node.var / "stage/files").exists()
-
-
-def kill(pid: int, victim: str) -> None:
-    """Kill kosctl, or the restic that it runs, without a warning."""
-    if victim == "kosctl":
-        os.kill(pid, signal.SIGKILL)
-        return
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            if Path(f"/proc/{child}/comm").read_text().strip() == "restic":
-                os.kill(int(child), signal.SIGKILL)
-
-
-def wait_for_children_of(node: BackupNode) -> None:
-    """Wait until no restic of this node runs any more: one whose kosctl was killed goes on to its end."""
-    mark = str(node.root).encode()
-    while any(mark in environment for environment in environments()):
-        time.sleep(0.05)
-
-
-def environments() -> Iterator[bytes]:
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if (path / "comm").read_text().strip() == "restic":
-                yield (path / "environ").read_bytes()
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(node: BackupNode, tmp_path: Path) -> None:

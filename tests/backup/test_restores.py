@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fault.rows import Row
 
 from backup.backup_node import BackupNode
 from backup.files import listing, noise, tree
-from backup.test_backup_runs import kill, small_disk, wait_for_children_of
-
-ROUNDS = int(os.environ.get("KOS_ROUNDS", "1"))
+from backup.killing import MOMENTS, calls, kill_at, kill_at_any_time
+from backup.test_backup_runs import small_disk
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -427,39 +427,72 @@ def test_a_snapshot_that_the_witness_does_not_know_is_not_restored(node: BackupN
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("seed", range(10 * ROUNDS if ROUNDS < 10 else 100))
+@pytest.mark.parametrize("number", range(MOMENTS))
 def test_a_restore_that_is_killed_at_any_time_is_finished_or_gone_on_with(
-    node: BackupNode, tmp_path: Path, seed: int
+    node: BackupNode, tmp_path: Path, number: int, chance: random.Random
 ) -> None:
-    rng = random.Random(seed)
     data = tree(tmp_path)
-    for number in range(5):
-        noise(data / f"large{number}", 4_000_000, seed * 10 + number)
+    for part in range(5):
+        noise(data / f"large{part}", 4_000_000, number * 10 + part)
     node.tree(data)
     node.run()
     good = listing(data)
     (data / "a").write_text("spoilt")
     spoilt = listing(data)
-    process = node.start("restore", "files")
-    time.sleep(rng.random() * 2.5)
-    kill(process.pid, rng.choice(["kosctl", "kosctl", "restic"]))
-    process.communicate()
-    wait_for_children_of(node)
-    assert not data.exists() or listing(data) in (good, spoilt), seed
+    kill_at_any_time(node, chance, chance.choice(["kosctl", "kosctl", "restic"]), "restore", "files")
+    assert not data.exists() or listing(data) in (good, spoilt)
+    waiting = finished(node)
+    assert listing(data) == good
+    assert node.kosctl("restore", "--confirm", waiting)["ok"]
+    assert (listing(data), leftovers(tmp_path)) == (good, [])
+
+
+def finished(node: BackupNode) -> str:
+    """Restore once more after one that was killed; returns the id of the one that waits for its end."""
     answer: dict[str, Any] = node.kosctl("restore", "files")
     if answer["exit"] == 3:
-        assert "waits for" in answer["error"]["message"], (seed, answer)
+        assert "waits for" in answer["error"]["message"], answer
     else:
-        assert answer["ok"], (seed, answer["error"], answer["progress"])
-    assert listing(data) == good, seed
-    records = node.var / "restores"
-    states = {
-        path.parent.name: json.loads(path.read_text())["state"] for path in records.glob("*/state.json")
-    }
-    waiting = [name for name, state in states.items() if state == "SWAPPED"]
-    assert len(waiting) == 1, (seed, states)
-    assert node.kosctl("restore", "--confirm", waiting[0])["ok"]
-    assert (listing(data), leftovers(tmp_path)) == (good, []), seed
+        assert answer["ok"], (answer["error"], answer["progress"])
+    records = (node.var / "restores").glob("*/state.json")
+    states = {path.parent.name: json.loads(path.read_text())["state"] for path in records}
+    (waiting,) = (name for name, state in states.items() if state == "SWAPPED")
+    return waiting
+
+
+@pytest.mark.fault
+def test_a_swap_and_an_undo_that_are_killed_at_any_call_are_finished_by_the_next_command(
+    node: BackupNode, tmp_path: Path, chance: random.Random, row: Row
+) -> None:
+    data = tree(tmp_path)
+    node.tree(data)
+    node.run()
+    good = listing(data)
+    (data / "a").write_text("spoilt")
+    spoilt = listing(data)
+    restoring = calls(node, tmp_path / "trace", "restore", "files")
+    undoing = calls(node, tmp_path / "trace", "restore", "--undo", finished(node))
+    assert listing(data) == spoilt
+    # From where it is written down that it was verified.
+    saved = [
+        at for at, call in enumerate(restoring) if call.name.startswith("rename") and "state" in call.about
+    ]
+    swapping = restoring[saved[2] + 1 :]
+    assert len(swapping) > 10
+    while row.runs < MOMENTS:
+        if row.runs % 2:
+            killed = kill_at(node, chance.choice(swapping), "restore", "files")
+            assert not data.exists() or listing(data) in (good, spoilt)
+            waiting = finished(node)
+            assert listing(data) == good
+        else:
+            waiting = finished(node)
+            killed = kill_at(node, chance.choice(undoing), "restore", "--undo", waiting)
+            assert not data.exists() or listing(data) in (good, spoilt)
+        assert node.kosctl("restore", "--undo", waiting)["ok"]
+        assert (listing(data), leftovers(tmp_path)) == (spoilt, [])
+        if killed:
+            row.count()
 
 
 @pytest.mark.fault

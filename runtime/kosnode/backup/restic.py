@@ -41,7 +41,7 @@ from .places import Places
 OLDEST = (0, 17, 1)
 TAG = "kos"
 _POLL_MS = 200
-_GRACE_S = 15.0
+_GRACE_S = 5.0
 _RETRYING = re.compile(r"returned error, retrying after")
 _DAMAGED = re.compile(
     r"ciphertext verification failed|repository contains errors|repository is damaged|invalid data returned|"

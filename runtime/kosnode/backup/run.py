@@ -176,7 +176,8 @@ class Run:
         """Look whether each source could be backed up, and write nothing; raises what a run would."""
         self.check()
         for spec in sources:
-            methods.make(spec, self._places).check()
+            if not spec.before:
+                methods.make(spec, self._places).check()
 
     def _one(self, spec: SourceSpec, ids: Mapping[str, str]) -> Outcome:
         outcome = Outcome(spec)
@@ -184,9 +185,10 @@ class Run:
         self._progress(f"source {spec.name}: {spec.method}")
         try:
             source = methods.make(spec, self._places)
-            source.check()
             environment = {"KOS_RUN": self.id, "KOS_SOURCE": spec.name}
             with hooks.around(spec.before, spec.after, environment):
+                # After the commands: what is backed up may be what they make.
+                source.check()
                 self._save(source, ids, outcome)
         except (KosError, OSError) as error:
             outcome.errors.append(as_known(error))
@@ -452,7 +454,12 @@ class _Shipment:
         """Say whether the manifest tells all that changed until now."""
         changed: set[str] = set()
         if not scan.is_untouched(self._walk, self._began_ns):
-            changed = scan.changed(self._walk, scan.walk(self._prepared.roots, self._excluded))
+            after = scan.walk(self._prepared.roots, self._excluded)
+            changed = scan.changed(self._walk, after)
+            # In a directory that is unstable files may have come: there is no end to that.
+            changed -= {
+                one for one in scan.came(self._walk, after) if one.rpartition("/")[0] in self.unstable
+            }
         self.restless = (changed - self.unstable - set(self.lacks)) | self._noticed
         self.unstable |= self.restless - set(self.lacks)
         self._hashes.save(self._walk, self.unstable, began_ns=self._began_ns)

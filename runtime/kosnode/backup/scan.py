@@ -215,6 +215,11 @@ def changed(before: Walk, after: Walk) -> set[str]:
     return found
 
 
+def came(before: Walk, after: Walk) -> set[str]:
+    """Return the files and links that the second of two walks found, and the first did not."""
+    return {path for path in after.seen.keys() - before.seen.keys() if not is_folder(after, path)}
+
+
 def is_untouched(found: Walk, began_ns: int) -> bool:
     """Say whether all that a walk found is as it was, and nothing has come or gone.
 

@@ -33,6 +33,11 @@ class Tree(Source):
         excluded = patterns.matcher(patterns.anchored(self.spec.exclude, [self.path]))
         if excluded(os.fspath(self.path)):
             raise InputError(f"source {self.spec.name} is left out by a pattern of its own", key="exclude")
+        if self.path.is_file() and self.path.stat().st_size == 0:
+            raise InputError(
+                f"source {self.spec.name}: {self.path} is empty, as the dump of a command that failed is",
+                key=f"sources.{self.spec.name}.path",
+            )
 
     @contextlib.contextmanager
     def prepare(self, stage: Path) -> Iterator[Prepared]:

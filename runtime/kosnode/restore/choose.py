@@ -65,7 +65,7 @@ def choose(
     """Find a snapshot in a repository and read its manifest.
 
     Args:
-        heads: what is known of snapshots' heads, by run; for a restore to a time between two snapshots.
+        heads: of the snapshots that are known, by run, oldest first; for a restore to a time between two.
         order: ids of the snapshots that are known, oldest first.
         newest: the newest of all that are known, where this repository should have it; a wish for no other
             needs no list then.
@@ -95,7 +95,7 @@ def choose(
     last = None if trail is None else trail.newest(wish.source)
     if trail is not None and last is not None:
         _ask_witness(trail, snapshot, digest, listed, name)
-    newest_run = str(last.value["run"]) if last is not None else str(found[-1].tag("run"))
+    newest_run = [str(found[-1].tag("run")), *heads][-1] if last is None else str(last.value["run"])
     if listed.run != newest_run and not wish.older:
         lacks = all(one.tag("run") != newest_run for one in found)
         raise RefusedError(

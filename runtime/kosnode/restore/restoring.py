@@ -134,7 +134,8 @@ class Restoring:
         """Bring the old state back, or drop what was fetched; returns the answer, `changed` in it."""
         record = self._records.load(id_)
         if record.state in ("UNDONE", "FAILED"):
-            return {**_answer(record), "changed": False}
+            # Killed after the word for it, the last one left what it made.
+            return {**_answer(self._clean(record)), "changed": bool(record.folders)}
         if record.state == "CONFIRMED":
             raise RefusedError(f"restore {id_} is confirmed, so the old state is gone", key="id")
         if record.state in ("SWAPPING", "SWAPPED"):
@@ -192,7 +193,7 @@ class Restoring:
         heads: dict[str, Any] = {}
         known: list[str] = []
         for entry in self._context.runs.all():
-            if entry.get("kind") == "run" and entry["source"] == order.wish.source:
+            if entry.get("kind") == "run" and entry["source"] == order.wish.source and entry["snapshots"]:
                 heads[str(entry["run"])] = entry["heads"]
                 known += [str(one["id"]) for one in entry["snapshots"]]
         if trail is not None and trail.newest(order.wish.source) is not None:
