@@ -69,6 +69,10 @@ class ActionModule(NodeAction):
             raise AnsibleActionFail(str(error)) from None
 
     def _files(self, args: Mapping[str, t.Any]) -> dict[str, t.Any]:
+        if self._node in args["drilled"]:
+            raise AnsibleActionFail(
+                f"backup_drill_host of {self._node} is itself; a drill belongs on another host"
+            )
         there = self._probe()
         packages = [
             name

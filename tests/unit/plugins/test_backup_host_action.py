@@ -159,6 +159,7 @@ def test_a_witness_takes_the_keys_that_there_are(tmp_path: Path) -> None:
     ("args", "words"),
     [
         ({"repositories": {"a": "/srv"}}, "backup_repositories.a has to be a mapping"),
+        ({"drilled": ["n2", "n1"]}, "backup_drill_host of n1 is itself"),
         ({"server": True, "server_port": 0}, "backup_server_port must be"),
         ({"server": True, "server_tls_key": "/x"}, "belong together"),
         (
