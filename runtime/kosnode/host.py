@@ -591,12 +591,15 @@ def parse_spec(value: Any) -> Spec:
     root = value.get("trust_root")
     if root is not None and not isinstance(root, (dict, str)):
         raise InputError("must be the metadata of the root role, as an object or as text", key="trust_root")
+    replace = value.get("replace_trust_root", False)
+    if not isinstance(replace, bool):
+        raise InputError("must be true or false", key="replace_trust_root")
     return Spec(
         engine=engine,
         node=_object(value.get("node"), "node"),
         conf=_conf(value.get("conf")),
         trust_root=root.encode() if isinstance(root, str) else _pretty(root) if root is not None else None,
-        replace_trust_root=bool(value.get("replace_trust_root", False)),
+        replace_trust_root=replace,
         mirror_ca=_mirror_ca(value.get("mirror_ca")),
         operator_keys=_operator(value.get("operator")),
         accounts=_accounts(value.get("accounts")),

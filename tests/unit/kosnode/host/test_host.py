@@ -174,6 +174,7 @@ def test_sudoers_that_visudo_refuses_are_never_put_in_place(
         ({"nonsense": 1}, "nonsense"),
         ({"format": 2}, "format"),
         ({"engine": "../../bin"}, "engine"),
+        ({"replace_trust_root": "false"}, "replace_trust_root"),
         ({"operator": {"keys": [f"no-pty {KEY}"]}}, "operator.keys[0]"),
         ({"operator": {"keys": [f"{KEY}\ncommand=x ssh-rsa AAAA"]}}, "operator.keys[0]"),
         ({"accounts": ["root"]}, "accounts[0]"),
