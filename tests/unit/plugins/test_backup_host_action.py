@@ -128,8 +128,8 @@ def test_a_target_knows_digests_of_the_passwords_that_nodes_show(tmp_path: Path)
 def test_a_host_that_others_are_drilled_on_has_what_that_takes(tmp_path: Path) -> None:
     host = Host(tmp_path)
     host.facts = "uid=0\nkosctl=yes\n"
-    plan = host.run({"drilled": ["n1"]}, check=True)
-    assert host.spec == {"format": 1, "drill": ["n1"]}
+    plan = host.run({"drilled": ["n2"]}, check=True)
+    assert host.spec == {"format": 1, "drill": ["n2"]}
     assert plan["actions"][0] == "install restic"
 
 
