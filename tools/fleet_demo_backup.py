@@ -45,7 +45,6 @@ POSTGRES = "postgresql@17-main.service"
 KOSCTL = "/opt/kos/current/bin/kosctl"
 LOAD = ROOT / "tools/fleet_load.py"
 LOAD_UNIT = "demo-load"
-# 8000 is that of the reference runtime.
 SERVER_PORT = 8100
 REPOSITORY = "offsite"
 # In a container on a host with both kinds of cgroups systemd takes no process for that of a PID file.
@@ -223,7 +222,8 @@ class BackupDemo(Stage):
         print()
         print_table([("phase", "seconds"), *fleet_page.phase_rows(self.told)])
         print()
-        print_table([fleet_page.CONTROL_COLUMNS, *fleet_page.control_rows(self.told)])
+        controls = [[cell[:60] for cell in row] for row in fleet_page.control_rows(self.told)]
+        print_table([fleet_page.CONTROL_COLUMNS, *controls])
         self.write_page()
         print(f"""
 The ledger ended with block {self.told.head["index"]} after the restore, as the witness says:

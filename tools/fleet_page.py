@@ -50,7 +50,7 @@ def phase_rows(told: Told) -> list[Sequence[str]]:
 def control_rows(told: Told) -> list[Sequence[str]]:
     """Return which damaged copies of the drill turned red, and why."""
     controls = told.drill["controls"] if told.drill else ()
-    return [(one["name"], one["source"], one["outcome"], str(one["found"])[:60]) for one in controls]
+    return [(one["name"], one["source"], one["outcome"], str(one["found"])) for one in controls]
 
 
 def html(told: Told) -> str:

@@ -29,7 +29,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "server": {"type": "bool", "default": False},
     "server_root": {"type": "str", "default": "/srv/kos-backup"},
     "server_address": {"type": "str", "default": ""},
-    "server_port": {"type": "int", "default": 8000},
+    "server_port": {"type": "int", "default": 8100},
     "server_nodes": {"type": "list", "elements": "str", "default": []},
     "server_tls_certificate": {"type": "path"},
     "server_tls_key": {"type": "path", "no_log": False},

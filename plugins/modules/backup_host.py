@@ -85,7 +85,7 @@ options:
   server_port:
     description: TCP port.
     type: int
-    default: 8000
+    default: 8100
   server_nodes:
     description: Whose backups it takes.
     type: list

@@ -41,7 +41,7 @@ def status(node: Host, path: str, user: str, *options: str) -> str:
     return str(
         node.check_output(
             f"printf '%s' '{config}' | curl --silent --config - --output /dev/null "
-            f"--write-out '%{{http_code}}' {words} http://node2:8000{path}"
+            f"--write-out '%{{http_code}}' {words} http://node2:8100{path}"
         )
     )
 

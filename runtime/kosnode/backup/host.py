@@ -6,6 +6,7 @@ anything is touched. Secrets are in no diff.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from .source import Source
 WITNESS = "koswitness"
 SERVER_ACCOUNT = "restic-rest-server"
 _LOCK_WAIT_S = 5.0
+# A server that cannot have its address ends before that.
+_SETTLE_S = 0.5
 _SECRET = Owned(mode=0o600)
 
 
@@ -86,6 +89,8 @@ def apply(document: object, paths: NodePaths, *, check: bool, system: System | N
                 one.apply(system)
             system.systemd.daemon_reload()
             system.systemd.restart(started)
+            if host_units.SERVER in started and system.live:
+                _see_it_stay(system)
     return {
         "changes": changes,
         "node_key": signing.public_key(places.key) if places.key.exists() else None,
@@ -300,6 +305,18 @@ def _to_start(
         if its & changed or not system.systemd.is_active(host_units.SERVER):
             started.append(host_units.SERVER)
     return started
+
+
+def _see_it_stay(system: System) -> None:
+    """Look whether the server of backups has come up; its address may be that of another program."""
+    time.sleep(_SETTLE_S)
+    state = system.systemd.show([host_units.SERVER], ["ActiveState"])[host_units.SERVER]["ActiveState"]
+    if state != "active":
+        raise KosError(
+            f"{host_units.SERVER} does not stay up: `journalctl -u {host_units.SERVER}` says why; "
+            "mostly another program has its port",
+            key="server.listen",
+        )
 
 
 def _unit(paths: NodePaths, name: str) -> Path:

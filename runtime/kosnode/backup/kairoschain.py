@@ -83,8 +83,9 @@ class KairosChain(Source):
             if not verdict.ok or verdict.head is None:
                 found.append(Finding("ledger", verdict.sentence(), str(LEDGER)))
             elif verdict.head.as_dict() != dict(restored.heads):
-                head, wanted = verdict.head.as_dict(), dict(restored.heads)
-                found.append(Finding("head", f"the ledger ends with {head}, not {wanted}", str(LEDGER)))
+                wanted = f"{restored.heads.get('index')}:{restored.heads.get('hash')}"
+                text = f"the ledger ends with block {anchor.anchor_of(verdict.head)}, not {wanted}"
+                found.append(Finding("head", text, str(LEDGER)))
         return found
 
     def went_back(self, before: Mapping[str, Any], prepared: Prepared) -> str | None:

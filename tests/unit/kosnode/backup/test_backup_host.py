@@ -19,8 +19,19 @@ PUBLIC = "ssh-ed25519 " + "A" * 68
 WORD = "word-of-the-repository"
 
 
+class MachineSystemd(FakeSystemd):
+    """Says how the server of backups is."""
+
+    server = "active"
+
+    def show(self, units: Sequence[str], properties: Sequence[str]) -> dict[str, dict[str, str]]:
+        return {unit: {"ActiveState": self.server} for unit in units}
+
+
 class Machine(FakeSystem):
     """A host on which systemd knows what a calendar event is."""
+
+    systemd: MachineSystemd
 
     def run(self, argv: Sequence[str]) -> str:
         if argv[:2] != ["systemd-analyze", "calendar"]:
@@ -38,7 +49,9 @@ def paths(tmp_path: Path) -> NodePaths:
 @pytest.fixture
 def machine(paths: NodePaths, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(host, "require_root", lambda: None)
+    monkeypatch.setattr(host, "_SETTLE_S", 0)
     made = Machine(paths)
+    made.systemd = MachineSystemd()
     passwd, group = paths.root / "etc/passwd", paths.root / "etc/group"
     passwd.write_text(passwd.read_text() + "restic-rest-server:x:800:800::/:/bin/false\n")
     group.write_text(group.read_text() + "restic-rest-server:x:800:\n")
@@ -203,6 +216,19 @@ def test_a_server_adds_and_does_not_remove(paths: NodePaths, machine: Machine, s
     assert " --append-only --private-repos " in unit
     assert "User=root" not in unit
     assert (paths.root / "etc/kos-backup-server/htpasswd").stat().st_mode & 0o007 == 0
+
+
+@pytest.mark.parametrize("state", ["active", "activating", "failed"])
+def test_a_server_whose_port_is_taken_is_no_success(
+    paths: NodePaths, machine: Machine, spec: dict[str, Any], state: str
+) -> None:
+    """K18: systemd starts it again and again, and calls that activating."""
+    machine.systemd.server = state
+    if state == "active":
+        assert host.apply(spec, paths, check=False, system=machine)["changes"]
+    else:
+        with pytest.raises(KosError, match="does not stay up"):
+            host.apply(spec, paths, check=False, system=machine)
 
 
 def test_removal_leaves_the_data_and_the_keys(
