@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 import typing as t
 
 from ansible.errors import AnsibleActionFail
@@ -57,7 +58,9 @@ class ActionModule(NodeAction):
     ) -> dict[str, t.Any]:
         """The refusal with the words that take the lease over."""
         if args["takeover"] and lease.get("id") not in (None, args["id"]):
-            result["msg"] += f" If its controller is gone, take it over: -e {args['takeover']}={lease['id']}"
+            # The line is there to be copied into a shell.
+            held = shlex.quote(str(lease["id"]))
+            result["msg"] += f" If its controller is gone, take it over: -e {args['takeover']}={held}"
         return result
 
 

@@ -115,13 +115,8 @@ def load(paths: NodePaths) -> Config:
         InputError: names file, key and rule: no node.json, an unknown key, a value out of range, a locked key
             that a later layer sets otherwise, a deadline that leaves no time to bake.
     """
-    try:
-        document = files.read_json(paths.node_json, limit=MAX_BYTES)
-    except FileNotFoundError:
-        raise InputError(f"{paths.node_json}: is missing; bootstrap writes it") from None
-    layers = [
-        parse_layer(files.read_json(path, limit=MAX_BYTES), str(path)) for path in _layer_files(paths.conf_d)
-    ]
+    document = _read(paths.node_json)
+    layers = [parse_layer(_read(path), str(path)) for path in _layer_files(paths.conf_d)]
     return merge(document, layers, where=str(paths.node_json))
 
 
@@ -198,6 +193,16 @@ def check_trial_times(policy: Policy, where: str, key: str) -> None:
             f" * health_interval_s ({policy.health_failures} * {policy.health_interval_s}),"
             f" which is {needed} seconds; it is {policy.deadline_s}",
         )
+
+
+def _read(path: Path) -> Any:
+    try:
+        return files.read_json(path, limit=MAX_BYTES)
+    except FileNotFoundError:
+        raise InputError(f"{path}: is missing; bootstrap writes it") from None
+    except OSError as error:
+        # A trial is ended also where the disk does not give its configuration.
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _layer_files(conf_d: Path) -> list[Path]:

@@ -90,9 +90,10 @@ def read_units(path: Path) -> dict[str, Any]:
         value = files.read_json(path)
     except (OSError, InputError) as error:
         raise DamagedError(f"{path} cannot be read: {error}") from None
-    if not isinstance(value, dict) or not isinstance(value.get("units"), dict):
+    units = value.get("units") if isinstance(value, dict) else None
+    if not isinstance(units, dict) or not all(isinstance(entry, dict) for entry in units.values()):
         raise DamagedError(f"{path} is no list of units")
-    return value
+    return dict(value)
 
 
 def compare(

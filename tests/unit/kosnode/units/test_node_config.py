@@ -293,3 +293,9 @@ def test_the_effective_configuration_is_a_node_json_again(node: NodePaths) -> No
     again = config.merge(found.effective(), [])
 
     assert again.effective() == found.effective()
+
+
+def test_a_file_that_the_disk_does_not_give_is_bad_configuration(node: NodePaths) -> None:
+    """Then a trial is ended all the same."""
+    node.node_json.mkdir(parents=True)
+    assert "cannot be read: Is a directory" in refusal(node).message
