@@ -78,16 +78,20 @@ class ActionModule(NodeAction):
         if not isinstance(answer.result.get("report"), Mapping):
             return as_result(answer)
         try:
-            report = _drill_report.Report.read(answer.result)
+            report = _drill_report.Report.read(answer.result, args["node"])
             kept = self._keep(args["node"], report, answer.result.get("files") or {})
         except _drill_report.ReportError as error:
             raise AnsibleActionFail(f"the report of {self._host} cannot be kept: {error}") from None
-        red = report.outcome != "VERIFIED" and not (
-            args["accept_untested"] and report.outcome == "COULD_NOT_TEST"
-        )
+        verified = answer.ok and report.outcome == "VERIFIED"
+        accepted = args["accept_untested"] and report.outcome == "COULD_NOT_TEST"
         said = f"{args['node']} on {self._host}: {report.sentence()}; {kept['page']}"
         return {
-            **{"changed": True, "failed": red, "msg": said, "actions": [f"drill {args['node']}"]},
+            **{
+                "changed": True,
+                "failed": not (verified or accepted),
+                "msg": said,
+                "actions": [f"drill {args['node']}"],
+            },
             **{"outcome": report.outcome, "report": dict(report.value), "kept": kept},
         }
 
@@ -158,7 +162,7 @@ class ActionModule(NodeAction):
         found: dict[str, t.Any] = {"name": name, "url": url}
         if environment:
             found["environment"] = {key: str(value) for key, value in environment.items()}
-        if one.get("ca"):
+        if one.get("ca") and not self._task.check_mode:
             found["ca"] = self._text(str(one["ca"]), "the certificate that backup_repositories names as ca")
         return found
 

@@ -44,9 +44,11 @@ class Report:
     signer: str
 
     @classmethod
-    def read(cls, result: Mapping[str, t.Any]) -> Report:
-        """Read what kosctl answered; raises ReportError."""
+    def read(cls, result: Mapping[str, t.Any], node: str) -> Report:
+        """Read what kosctl answered of a drill of a node; raises ReportError."""
         value = result["report"]
+        if value.get("node") != node:
+            raise ReportError(f"it is of {value.get('node')!r}")
         if value.get("outcome") not in OUTCOMES or not _ID.fullmatch(str(value.get("id"))):
             raise ReportError("it has no id, or no outcome that is known")
         try:

@@ -164,6 +164,10 @@ def test_the_word_makes_a_drill_that_could_not_test_no_failure_and_no_other(tmp_
     assert Place(tmp_path, told(10, outcome="FAILED")).run(accept_untested=True)["failed"]
 
 
+def test_a_report_is_not_believed_more_than_the_exit_code(tmp_path: Path) -> None:
+    assert Place(tmp_path, told(1)).run()["failed"]
+
+
 def test_a_host_that_did_not_drill_is_red_with_its_own_words(tmp_path: Path) -> None:
     place = Place(tmp_path, answer(5, message="another drill is running"))
     result = place.run()
@@ -192,7 +196,14 @@ def test_a_report_that_is_not_what_its_hash_says_is_not_kept(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "broken", [{"rto": None}, {"findings": [7], "outcome": "FAILED"}, {"id": "../../x"}, {"outcome": "GOOD"}]
+    "broken",
+    [
+        {"rto": None},
+        {"findings": [7], "outcome": "FAILED"},
+        {"id": "../../x"},
+        {"outcome": "GOOD"},
+        {"node": "n2"},
+    ],
 )
 def test_what_is_no_report_is_said_and_not_kept(tmp_path: Path, broken: dict[str, Any]) -> None:
     place = Place(tmp_path, told(**broken))
