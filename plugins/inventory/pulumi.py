@@ -130,6 +130,17 @@ from ansible_collections.kos.fleet.plugins.plugin_utils import _cloud, _contract
 SUFFIXES = ("pulumi.yml", "pulumi.yaml")
 
 
+_NEEDED = {"id", "autoscaling_group", "availability_zone"}
+
+
+def _is_whole(kept: t.Any) -> bool:
+    """Whether a cache holds what this plugin puts into one."""
+    instances = kept.get("instances") if isinstance(kept, dict) and "contract" in kept else None
+    return isinstance(instances, list) and all(
+        isinstance(one, dict) and one.keys() >= _NEEDED for one in instances
+    )
+
+
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     """The inventory plugin kos.fleet.pulumi."""
 
@@ -165,8 +176,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self.load_cache_plugin()
         key = self._key(path)
         wanted = bool(self.get_option("cache"))
-        kept = self._cache.get(key) if wanted and cache else None
-        if kept is None:
+        kept: t.Any = self._cache.get(key) if wanted and cache else None
+        if not _is_whole(kept):
             contract = self._read(path)
             instances = _cloud.running_instances(
                 contract.region, contract.account, contract.tags, self.get_option("aws_profile")

@@ -67,7 +67,7 @@ def running_instances(
         and `autoscaling_group` (None where it is of none).
 
     Raises:
-        CloudError: no credentials, AWS refuses, or the instances are of another account.
+        CloudError: no credentials, credentials of another account, or AWS refuses.
     """
     filters = [
         {"Name": "instance-state-name", "Values": ["running"]},
@@ -78,13 +78,19 @@ def running_instances(
         pages = _client("ec2", region, profile).get_paginator("describe_instances")
         for page in pages.paginate(Filters=filters, PaginationConfig={"PageSize": PAGE}):
             for reservation in page["Reservations"]:
-                if reservation["OwnerId"] != account:
-                    raise CloudError(
-                        f"the credentials are those of account {reservation['OwnerId']}; "
-                        f"the contract is of account {account}"
-                    )
+                _refuse_other_account(reservation["OwnerId"], account)
                 found += [_instance(one) for one in reservation["Instances"]]
+        if not found:
+            # Another account has none of them either, and would look like a fleet without nodes.
+            _refuse_other_account(_client("sts", region, profile).get_caller_identity()["Account"], account)
     return sorted(found, key=lambda one: str(one["id"]))
+
+
+def _refuse_other_account(found: str, account: str) -> None:
+    if found != account:
+        raise CloudError(
+            f"the credentials are those of account {found}; the contract is of account {account}"
+        )
 
 
 def _instance(described: Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -136,5 +142,6 @@ def _explained(what: str, profile: str | None) -> Iterator[t.Any]:
     except exceptions.ClientError as error:
         code = error.response.get("Error", {}).get("Code", "an unknown error")
         raise CloudError(f"{what}: AWS refuses with {code}; the credentials are from {looked}") from None
-    except exceptions.BotoCoreError as error:
+    except (exceptions.BotoCoreError, ValueError) as error:
+        # An address that is none is a ValueError of its own.
         raise CloudError(f"{what}: {type(error).__name__}; asked with {looked}") from None

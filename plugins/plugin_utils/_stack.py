@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import typing as t
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,7 @@ def _json(data: bytes, where: str) -> t.Any:
     if data[:2] == b"\x1f\x8b":
         try:
             data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MAX_BYTES + 1)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise StackError(f"{where}: is not whole: {error}") from None
     if len(data) > MAX_BYTES:
         raise StackError(f"{where}: has more than {MAX_BYTES} bytes")
@@ -175,8 +176,9 @@ def _json(data: bytes, where: str) -> t.Any:
 
 
 def _last_words(stderr: bytes, environment: Mapping[str, str]) -> str:
-    words = " ".join(stderr.decode(errors="replace").split())[-_SHOWN:]
+    said = stderr.decode(errors="replace")
+    # Before anything is cut off: half of a secret would not be found.
     for name, value in environment.items():
         if _SECRET_NAMES.search(name) and len(value) > 3:
-            words = words.replace(value, "***")
-    return words or "without a word"
+            said = said.replace(value, "***")
+    return " ".join(said.split())[-_SHOWN:] or "without a word"

@@ -66,6 +66,30 @@ def test_regions_hold_for_what_is_cached_as_well(read: Read, kept: dict[str, Any
         read(regions=["eu-west-1"], **kept)
 
 
+@pytest.mark.parametrize(
+    "found",
+    [
+        None,
+        [],
+        {},
+        {"contract": {}, "instances": None},
+        {"contract": {}, "instances": [1]},
+        {"contract": {}, "instances": [{"id": "i-1"}]},
+    ],
+)
+def test_a_cache_of_another_form_is_none(
+    read: Read, kept: dict[str, Any], filled: list[str], tmp_path: Path, found: object
+) -> None:
+    (file,) = (tmp_path / "cache").iterdir()
+    held = json.loads(file.read_text())
+    file.write_text(
+        json.dumps({**held, "__payload__": json.dumps(found)} if "__payload__" in held else found)
+    )
+
+    with pytest.raises(AnsibleParserError, match="no credentials"):
+        read(**kept)
+
+
 def test_a_cache_holds_the_contract_and_the_instances_and_nothing_else(
     filled: list[str], tmp_path: Path, contract: dict[str, Any]
 ) -> None:

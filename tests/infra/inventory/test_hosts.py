@@ -137,6 +137,17 @@ def test_an_instance_in_another_zone_than_its_group_is_refused(contract: dict[st
         read()
 
 
+def test_credentials_of_another_account_are_refused_where_it_has_no_such_instance(
+    contract: dict[str, Any], read: Read, cloud: None, tmp_path: Path
+) -> None:
+    (tmp_path / "contract.json").write_text(json.dumps({**contract, "account": "999999999999"}))
+
+    with pytest.raises(
+        AnsibleParserError, match=r"are those of account 123456789012; .* of account 999999999999"
+    ):
+        read()
+
+
 def test_instances_of_another_account_are_refused(
     contract: dict[str, Any], read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +175,8 @@ def test_each_page_of_instances_costs_one_call_and_nothing_else_does(
     calls.clear()
 
     assert len(read().hosts) == nodes
-    assert calls == ["DescribeInstances"] * pages
+    # Where there are none, it is asked once more: whose credentials these are.
+    assert calls == ["DescribeInstances"] * pages + ["GetCallerIdentity"] * (nodes == 0)
 
 
 def test_a_key_that_a_later_program_added_to_the_format_is_let_pass(

@@ -205,6 +205,17 @@ def test_what_the_command_says_is_told_without_the_secrets_of_its_environment(
         read(**COMMAND)
 
 
+def test_half_of_a_secret_is_not_told_either(
+    read: Read, pulumi: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "open  sesame")
+    pulumi(stderr=f"error: open  sesame{'.' * 495}\n", code=255)
+
+    with pytest.raises(AnsibleParserError) as refused:
+        read(**COMMAND)
+    assert "same" not in str(refused.value)
+
+
 def test_a_missing_command_is_named(read: Read, pulumi: Callable[..., None]) -> None:
     with pytest.raises(AnsibleParserError, match="command pulumi is not on PATH"):
         read(**COMMAND)
@@ -217,6 +228,7 @@ def test_a_missing_command_is_named(read: Read, pulumi: Callable[..., None]) -> 
         (b'{"version": 3, "checkp', "is not JSON"),
         (b"\x1f\x8b\x08", "is not whole"),
         (gzip.compress(b"{}", mtime=0)[:-4], "is not whole"),
+        (b"\x1f\x8b\x08" + b"\x00" * 7 + b"\xff" * 20, "is not whole"),
         (b"[]", "neither a contract, nor a state"),
         (b'{"version": 3}', "neither a contract, nor a state"),
         (b'{"checkpoint": {"latest": {"resources": {}}}}', "neither a contract, nor a state"),
@@ -248,6 +260,7 @@ def test_a_damaged_state_is_refused_in_one_sentence(
         ({"stack": "dev", "project_dir": "nowhere"}, "nowhere has no Pulumi.yaml"),
         ({"file": "nowhere.json"}, "nowhere.json cannot be read: No such file"),
         ({"file": "."}, "cannot be read: Is a directory"),
+        ({**STATE, "state": "s3://state?region=eu-central-1&endpoint=nowhere"}, "s3://state/.*: ValueError"),
     ],
 )
 def test_a_source_that_is_not_there_or_not_clear_is_refused_by_its_key(
