@@ -8,8 +8,12 @@ from pydantic import Field, StringConstraints
 
 from ..settings import Name, Settings
 
-UnitName = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,46}[a-z0-9])?$")]
-"""The id of a unit, as far as it can be the name of a Service, which begins with a letter."""
+UnitName = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,43}[a-z0-9])?$")]
+"""The id of a unit, as far as it can be the name of a Service, which begins with a letter.
+
+A StatefulSet labels its pods with its name and eleven characters more, a canary's name has seven more, and a
+label has room for 63.
+"""
 
 _Host = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$")]
 _ObjectName = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from kosnode.unit import Unit
 
 from .objects import CANARY, MAIN, NAME_LABEL, TRACK_LABEL, Object, labels, quantity
 from .pods import SCRATCH, template
+from .probes import PERIOD_S
 from .settings import Canary, UnitSettings
 
 # How long a replica has to be ready before the next is changed, and how long a change may take beyond the
@@ -148,6 +150,11 @@ def _object(
         spec["updateStrategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": SHARE}}
     if kind == "StatefulSet":
         spec["serviceName"] = unit.id
+        # In order, a pod that never gets ready would stay in the way of the change that mends it:
+        # https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
+        spec["podManagementPolicy"] = "Parallel"
+        if track == CANARY:
+            _ready_when_baked(spec["template"], ready)
         if _volumes_of_replicas(unit):
             spec["volumeClaimTemplates"] = [{"metadata": {"name": "state"}, "spec": _claim_spec(wish)}]
     metadata = {
@@ -162,6 +169,14 @@ def _object(
     }
     body = {"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec}
     return Object(name, body, after=before)
+
+
+def _ready_when_baked(template: dict[str, Any], bake_s: int) -> None:
+    """Let a pod count as ready after its bake alone: of a StatefulSet Pulumi waits for nothing more."""
+    for container in template["spec"]["containers"]:
+        if "readinessProbe" in container:
+            answers = math.ceil(bake_s / PERIOD_S)
+            container["readinessProbe"] = {**container["readinessProbe"], "successThreshold": answers}
 
 
 def _state(unit: Unit) -> dict[str, Any] | None:
@@ -233,6 +248,11 @@ def _budget(unit: Unit) -> Object:
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": {"name": unit.id, "labels": labels(unit.id, unit.tier)},
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {NAME_LABEL: unit.id}}},
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": {NAME_LABEL: unit.id}},
+            # What is not ready keeps nobody from emptying its machine.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
     }
     return Object(unit.id, body)

@@ -15,6 +15,7 @@ from infra.kubernetes.samples import IMAGE, container, document, one, pod, rende
 from kos_infra.kubernetes.objects import literal, quantity
 from kosnode import render as systemd
 from kosnode import unit
+from kosnode.errors import InputError
 
 ROUNDS = settings(max_examples=int(os.environ.get("KOS_ROUNDS", "20")), deadline=None, print_blob=True)
 
@@ -250,13 +251,14 @@ def test_several_replicas_are_taken_down_one_at_a_time_and_a_single_one_does_not
     def budgets(replicas: int) -> list[Any]:
         stack = rendered(web={"replicas": replicas})
         return [
-            each.body["spec"]["maxUnavailable"]
+            (each.body["spec"]["maxUnavailable"], each.body["spec"]["unhealthyPodEvictionPolicy"])
             for each in stack.objects
             if each.body["kind"] == "PodDisruptionBudget"
         ]
 
     assert budgets(1) == []
-    assert budgets(2) == [1]
+    # What is not ready may go: it would keep its machine from being emptied, and a canary is alone.
+    assert budgets(2) == [(1, "AlwaysAllow")]
 
 
 def test_a_canary_in_its_zone_is_ready_for_a_while_before_any_other_replica_is_changed() -> None:
@@ -282,6 +284,36 @@ def test_a_canary_in_its_zone_is_ready_for_a_while_before_any_other_replica_is_c
     for workload in (canary, main):
         assert chosen.items() <= workload.body["spec"]["template"]["metadata"]["labels"].items()
     assert canary.body["spec"]["selector"] != main.body["spec"]["selector"]
+
+
+def test_a_canary_with_state_is_ready_only_when_it_has_answered_for_the_whole_bake() -> None:
+    unit = document(state={"size": "1G"}, max_replicas=3)
+    stack = rendered(unit, canary={"zone": "a", "bake_s": 62}, web={"replicas": 3})
+
+    probe = container(stack, "StatefulSet/web-canary")["readinessProbe"]
+    assert (probe["successThreshold"], probe["periodSeconds"]) == (13, 5)
+    for other in ("livenessProbe", "startupProbe"):
+        assert "successThreshold" not in container(stack, "StatefulSet/web-canary")[other]
+    assert "successThreshold" not in container(stack, "StatefulSet/web")["readinessProbe"]
+
+
+def test_a_replica_with_state_that_never_gets_ready_does_not_stop_the_change_that_mends_it() -> None:
+    stack = rendered(document(state={"size": "1G"}))
+
+    assert one(stack, "StatefulSet/web").body["spec"]["podManagementPolicy"] == "Parallel"
+
+
+def test_the_longest_name_leaves_room_for_what_a_canary_with_state_adds_to_it() -> None:
+    name = "w" * 45
+    unit = document(id=name, state={"size": "1G"}, max_replicas=2)
+    stack = rendered(unit, canary={"zone": "a"}, **{name: {"replicas": 2}})
+
+    canary = stack.workloads[name].canary
+    assert canary is not None
+    # controller-revision-hash, which has this form, is a label.
+    assert len(f"{canary.name}-0123456789") == 63
+    with pytest.raises(InputError, match="must match"):
+        rendered(document(id=f"{name}w"))
 
 
 def test_a_unit_on_every_machine_is_proven_on_those_of_one_zone() -> None:
