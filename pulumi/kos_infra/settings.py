@@ -22,6 +22,8 @@ _RULES = {
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be {ge} or more",
     "less_than_equal": "must be {le} or less",
+    "too_short": "must have {min_length} or more",
+    "too_long": "must have {max_length} at most",
 }
 
 

@@ -29,6 +29,7 @@ class Boot:
         node: its node.json without its name, which is its instance's id.
         trust_root: the root of trust that it pins, as text.
         operator_keys: SSH keys of the operator.
+        admin_keys: SSH keys of the image's own account, which may become root.
         bundle: `url`, `version`, `sha256` and `size` of kosctl's bundle.
         hook: `name`, `group` and `region` of the launch hook that waits for it.
         install: whether it installs the newest release of its channel by itself.
@@ -37,6 +38,7 @@ class Boot:
     node: Mapping[str, Any]
     trust_root: str
     operator_keys: tuple[str, ...]
+    admin_keys: tuple[str, ...]
     bundle: Mapping[str, Any]
     hook: Mapping[str, str]
     install: bool
@@ -91,7 +93,12 @@ def render(boot: Boot) -> bytes:
     paths = {f"{FOLDER}/first_boot.py": program, f"{FOLDER}/settings.json": settings}
     written = [{"path": path, "permissions": "0444", "content": content} for path, content in paths.items()]
     # JSON is YAML.
-    document = {"write_files": written, "runcmd": [["/usr/bin/python3", "-IB", *paths]]}
+    document: dict[str, object] = {
+        "write_files": written,
+        "runcmd": [["/usr/bin/python3", "-IB", *paths]],
+    }
+    if boot.admin_keys:
+        document["ssh_authorized_keys"] = list(boot.admin_keys)
     plain = f"#cloud-config\n{json.dumps(document, separators=(',', ':'))}\n".encode()
     return plain if len(plain) <= LIMIT else gzip.compress(plain, compresslevel=9, mtime=0)
 

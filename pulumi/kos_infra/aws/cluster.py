@@ -59,6 +59,9 @@ IDENTITIES = {
     "aws-ebs-csi-driver": ("ebs-csi-controller-sa", f"{MANAGED}/service-role/AmazonEBSCSIDriverPolicy"),
     "vpc-cni": ("aws-node", f"{MANAGED}/AmazonEKS_CNI_Policy"),
 }
+# Without it a NetworkPolicy is taken and holds nobody back:
+# https://docs.aws.amazon.com/eks/latest/userguide/cni-network-policy-configure.html
+CONFIGURATION = {"vpc-cni": {"enableNetworkPolicy": "true"}}
 # Name, metric that has to be nothing, and for how many minutes it may be something:
 # https://docs.aws.amazon.com/eks/latest/userguide/cloudwatch.html
 ALARMS = (
@@ -165,7 +168,8 @@ class KubernetesCluster(pulumi.ComponentResource):
         return role, attached
 
     def _access(self, access: AccessSettings) -> None:
-        name = access.principal.rpartition(":")[2]
+        # With the account, since two accounts may have a role of one name.
+        name = access.principal.removeprefix("arn:aws:iam::")
         entry = AccessEntry(
             name,
             cluster_name=self.cluster.name,
@@ -200,6 +204,7 @@ class KubernetesCluster(pulumi.ComponentResource):
             cluster_name=self.cluster.name,
             addon_name=addon,
             addon_version=self._settings.addons[addon],
+            configuration_values=json.dumps(CONFIGURATION[addon]) if addon in CONFIGURATION else None,
             pod_identity_associations=identities or None,
             resolve_conflicts_on_create="OVERWRITE",
             resolve_conflicts_on_update="OVERWRITE",
@@ -217,7 +222,7 @@ class KubernetesCluster(pulumi.ComponentResource):
                 namespace="AWS/EKS",
                 metric_name=metric,
                 dimensions={"ClusterName": self.cluster.name},
-                statistic="Maximum",
+                statistic="Sum",
                 comparison_operator="GreaterThanThreshold",
                 threshold=0,
                 period=60,

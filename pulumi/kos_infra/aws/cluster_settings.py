@@ -19,6 +19,9 @@ ADDONS = ("aws-ebs-csi-driver", "coredns", "eks-pod-identity-agent", "kube-proxy
 
 # https://docs.aws.amazon.com/eks/latest/userguide/network-reqs.html
 CONTROL_PLANE_ADDRESSES = 6
+# https://docs.aws.amazon.com/eks/latest/APIReference/API_KubernetesNetworkConfigRequest.html
+SERVICE_BLOCKS = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+SERVICE_PREFIXES = range(12, 25)
 # Each pod takes an address of the subnet; this is what a machine of size large or xlarge takes at most.
 ADDRESSES_OF_A_NODE = 58
 WORLD_PREFIX = 8
@@ -117,6 +120,12 @@ class ClusterSettings(StackSettings):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ClusterSettings:
+        inside = any(self.service_cidr.subnet_of(block) for block in SERVICE_BLOCKS)
+        if not inside or self.service_cidr.prefixlen not in SERVICE_PREFIXES:
+            raise ValueError(
+                f"service_cidr: {self.service_cidr} must be between /12 and /24, "
+                f"in one of {', '.join(map(str, SERVICE_BLOCKS))}"
+            )
         if self.service_cidr.overlaps(self.network.cidr):
             raise ValueError(f"service_cidr: {self.service_cidr} overlaps network.cidr {self.network.cidr}")
         for index, group in enumerate(self.groups):

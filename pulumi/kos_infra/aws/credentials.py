@@ -18,6 +18,13 @@ _VARIABLES = (
 )
 
 
+# What a profile needs besides a region, one of them.
+_SOURCES = (
+    *("aws_access_key_id", "credential_process", "credential_source", "login_session", "source_profile"),
+    *("sso_account_id", "sso_session", "sso_start_url", "web_identity_token_file"),
+)
+
+
 def check(environment: Mapping[str, str] = os.environ) -> None:
     """Refuse to begin without credentials: a run that ends in the middle leaves half a stack.
 
@@ -35,7 +42,7 @@ def check(environment: Mapping[str, str] = os.environ) -> None:
         Path(environment.get("AWS_SHARED_CREDENTIALS_FILE") or home / ".aws/credentials"): "{}",
         Path(environment.get("AWS_CONFIG_FILE") or home / ".aws/config"): "profile {}",
     }
-    profile = environment.get("AWS_PROFILE", "default")
+    profile = environment.get("AWS_PROFILE") or "default"
     for path, section in places.items():
         if {profile, section.format(profile)} & _sections(path):
             return
@@ -50,10 +57,10 @@ def check(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def _sections(path: Path) -> set[str]:
-    """Return the sections of a file; none of one that is not there or is no such file."""
+    """Return the sections of a file that lead to credentials; none of what is no such file."""
     parser = configparser.RawConfigParser(strict=False)
     try:
         parser.read(path, "utf-8")
     except (configparser.Error, OSError, UnicodeDecodeError):
         return set()
-    return {name for name in parser.sections() if parser.items(name)}
+    return {name for name in parser.sections() if any(parser.has_option(name, key) for key in _SOURCES)}

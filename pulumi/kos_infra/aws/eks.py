@@ -38,9 +38,10 @@ class ClusterStack:
     """
 
     def __init__(self, wanted: ClusterSettings, stack: str) -> None:
-        self.settings = wanted
-        self.names = Names(wanted.fleet, stack, wanted.account, wanted.tags)
-        check_names(self.names)
+        self.settings, self.stack = wanted, stack
+        # A fleet's machines and its cluster may share a stack's name and an account, and no name in it.
+        self.names = Names(wanted.fleet, f"{stack}-eks", wanted.account, wanted.tags)
+        check_names(self.names, stack)
 
     def declare(self) -> None:
         """Register every resource, and export what a program that fills the cluster needs."""
@@ -92,7 +93,7 @@ class ClusterStack:
             {
                 "format": 1,
                 "fleet": wanted.fleet,
-                "stack": names.stack,
+                "stack": self.stack,
                 "provider": "aws",
                 "account": wanted.account,
                 "region": wanted.region,

@@ -52,7 +52,7 @@ class Fleet:
     def __init__(self, wanted: FleetSettings, stack: str, folder: Path) -> None:
         self.settings = wanted
         self.names = Names(wanted.fleet, stack, wanted.account, wanted.tags)
-        check_names(self.names)
+        check_names(self.names, stack)
         contract.check(self._contract("arn:aws:kms"))
         self.bundle = bundle.find(folder / wanted.bundle, "bundle")
         self.trust_root = _read(folder / wanted.trust_root, "trust_root")
@@ -128,6 +128,7 @@ class Fleet:
             },
             trust_root=self.trust_root,
             operator_keys=tuple(node.operator_keys),
+            admin_keys=tuple(node.admin_keys),
             bundle={
                 "url": f"{mirror}{self.bundle.key}",
                 "version": self.bundle.version,

@@ -17,6 +17,9 @@ NodeClass = Literal[
     "junzi", "yachay", "sachem", "archon", "amauta", "mzee",
 ]
 # fmt: on
+PublicKey = Annotated[
+    str, StringConstraints(pattern=r"^(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]{64,}={0,2}( [ -~]*)?$")
+]
 Domain = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$")]
 
 
@@ -24,7 +27,7 @@ class Image(Settings):
     """A machine image, pinned."""
 
     id: Annotated[str, StringConstraints(pattern=r"^ami-[0-9a-f]{8,17}$")]
-    root_device: str = "/dev/xvda"
+    root_device: Annotated[str, StringConstraints(pattern=r"^/dev/(xvd|sd)[a-z][0-9]?$")] = "/dev/xvda"
 
 
 class Images(Settings):
@@ -81,6 +84,7 @@ class NodeSettings(Settings):
     channel: str = "stable"
     policy: dict[str, int | bool] = Field(default_factory=dict)
     operator_keys: list[str] = Field(min_length=1)
+    admin_keys: list[PublicKey] = Field(default_factory=list)
     install: bool = False
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Nodes of one zone, class and architecture: template, auto scaling group, alarms that turn back."""
+"""Nodes of one zone, class and architecture: template, auto scaling group, alarms that end a refresh."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ from .names import Names
 LAUNCH_HOOK = "kos-node"
 CHECKPOINTS = (34, 67, 100)
 CHECKPOINT_DELAY = "600"
+# https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_AlarmSpecification.html
+MOST_ALARMS = 10
 TAGGED = ("instance", "volume", "network-interface")
 
 
@@ -60,7 +62,7 @@ class Place:
 
 
 class NodeGroup(pulumi.ComponentResource):
-    """A launch template and a group that takes its changes up in checkpointed steps, and back on an alarm."""
+    """A launch template and a group that takes its changes up in checkpointed steps, and ends on an alarm."""
 
     def __init__(
         self,
@@ -79,7 +81,8 @@ class NodeGroup(pulumi.ComponentResource):
         place: network, role, key and alarms.
         image: machine image of the group's architecture.
         user_data: what a node does at its first boot, base64.
-        watched: alarms of earlier waves; when one of them goes off, this group's refresh turns back as well.
+        watched: alarms of the groups before, the canary's first; when one of them goes off, this group's
+            refresh ends as well. There is room for those of four groups besides its own.
         """
         super().__init__("kos:aws:NodeGroup", settings.name, None, opts)
         own = pulumi.ResourceOptions(parent=self)
@@ -126,7 +129,7 @@ class NodeGroup(pulumi.ComponentResource):
             opts=own,
         )
         self.alarms = self._alarms(group_name, settings, place, tags, own)
-        turned_back_by = [alarm.name for alarm in (*watched, *self.alarms)]
+        ended_by = [alarm.name for alarm in (*self.alarms, *watched)][:MOST_ALARMS]
         self.group = Group(
             settings.name,
             name=group_name,
@@ -148,6 +151,8 @@ class NodeGroup(pulumi.ComponentResource):
             instance_refresh=GroupInstanceRefreshArgs(
                 strategy="Rolling",
                 preferences=GroupInstanceRefreshPreferencesArgs(
+                    # To the template that the group has; the provider has made that the new one by then:
+                    # https://github.com/hashicorp/terraform-provider-aws/issues/34189
                     auto_rollback=True,
                     min_healthy_percentage=100,
                     max_healthy_percentage=110,
@@ -155,7 +160,7 @@ class NodeGroup(pulumi.ComponentResource):
                     checkpoint_delay=CHECKPOINT_DELAY,
                     skip_matching=True,
                     alarm_specification=GroupInstanceRefreshPreferencesAlarmSpecificationArgs(
-                        alarms=turned_back_by
+                        alarms=ended_by
                     ),
                 ),
             ),

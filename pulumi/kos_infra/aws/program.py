@@ -39,15 +39,19 @@ def read_then_declare(
     declare()
 
 
-def check_names(names: Names) -> None:
+def check_names(names: Names, stack: str) -> None:
     """Refuse a fleet and a stack whose names do not fit where they are used.
+
+    Args:
+        names: what they are put together to.
+        stack: as Pulumi calls it.
 
     Raises:
         InputError: naming the stack, or both.
     """
-    if not _STACK.fullmatch(names.stack):
+    if not _STACK.fullmatch(stack):
         raise InputError(
-            f"stack {names.stack}: must be lower-case letters, digits and inner hyphens, 16 at most",
+            f"stack {stack}: must be lower-case letters, digits and inner hyphens, 16 at most",
             key="stack",
         )
     longest = names.bucket("mirror")

@@ -19,6 +19,12 @@ Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
 LogDays = Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653]
 
 REQUIRED_TAGS = ("owner", "environment")
+# An object of a bucket, which the bundle is, has ten tags at most, and three of them are this program's:
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
+MOST_TAGS = 7
+# As many as a budget tells:
+# https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/API_budgets_NotificationWithSubscribers.html
+MOST_ADDRESSES = 10
 _TAG_KEY = re.compile(r"[A-Za-z0-9 +\-=._:/@]{1,128}")
 _TAG_VALUE = re.compile(r"[A-Za-z0-9 +\-=._:/@]{0,256}")
 # Four at the beginning and the last one: https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html
@@ -75,9 +81,9 @@ class StackSettings(Settings):
     residency: list[str] = Field(min_length=1)
     network: NetworkSettings
     budget: BudgetSettings
-    notify: list[Email] = Field(min_length=1)
+    notify: list[Email] = Field(min_length=1, max_length=MOST_ADDRESSES)
     log_days: LogDays = 90
-    tags: dict[str, str]
+    tags: dict[str, str] = Field(max_length=MOST_TAGS)
 
     @field_validator("region")
     @classmethod
@@ -93,10 +99,12 @@ class StackSettings(Settings):
             if not tags.get(key):
                 raise ValueError(f"{key} is missing; every resource says whose it is")
         for key, value in tags.items():
-            if key.lower().startswith(("aws:", "kos:")) or key == "Name":
+            if key.lower().startswith(("aws:", "kos:")) or key.lower() == "name":
                 raise ValueError(f"{key} is set by AWS or by this program")
             if not _TAG_KEY.fullmatch(key) or not _TAG_VALUE.fullmatch(value):
                 raise ValueError(f"{key} or its value has characters that a tag cannot hold, or too many")
+        # IAM takes Owner and owner for one.
+        refuse_twins("tag", [key.lower() for key in tags])
         return tags
 
     @field_validator("notify")

@@ -171,13 +171,40 @@ FLEET = [
         put("tags/note", "a\nb"),
         "tags: note or its value has characters that a tag cannot hold",
     ),
+    ("a tag of this program's own", put("tags/name", "x"), "tags: name is set by AWS or by this program"),
+    ("a tag twice for IAM", put("tags/Owner", "x"), "tags: tag owner stands twice"),
+    (
+        "more tags than an object of a bucket takes",
+        put(*(each for number in range(6) for each in (f"tags/t{number}", "x"))),
+        "tags: must have 7 at most",
+    ),
+    (
+        "more addresses than a budget tells",
+        put("notify", [f"a{number}@demo.example" for number in range(11)]),
+        "notify: must have 10 at most",
+    ),
+    (
+        "a root device that is none",
+        put("images/x86_64/root_device", "xvda"),
+        "images.x86_64.root_device: must match",
+    ),
+    (
+        "a private key for the administrator",
+        put("node/admin_keys", ["-----BEGIN OPENSSH PRIVATE KEY-----"]),
+        "node.admin_keys.0: must match",
+    ),
+    (
+        "an administrator's key with a command",
+        put("node/admin_keys", ['command="/bin/true" ssh-ed25519 AAAA']),
+        "node.admin_keys.0: must match",
+    ),
     (
         "a setting that does not exist",
         put("regoin", "eu-central-1"),
         "regoin: is no setting that this program knows",
     ),
     ("a name that no bucket could have", put("fleet", "Demo"), "fleet: must match"),
-    ("no operator", put("node/operator_keys", []), "node.operator_keys: "),
+    ("no operator", put("node/operator_keys", []), "node.operator_keys: must have 1 or more"),
     (
         "a key that is none",
         put("node/operator_keys", ["ssh-dss AAAA"]),
@@ -219,6 +246,16 @@ CLUSTER = [
         "services among the machines",
         put("service_cidr", "10.30.128.0/20"),
         "service_cidr: 10.30.128.0/20 overlaps network.cidr 10.30.0.0/16",
+    ),
+    (
+        "services in addresses that are others'",
+        put("service_cidr", "8.8.0.0/16"),
+        "service_cidr: 8.8.0.0/16 must be between /12 and /24, in one of 10.0.0.0/8, ",
+    ),
+    (
+        "too few services",
+        put("service_cidr", "172.20.0.0/25"),
+        "service_cidr: 172.20.0.0/25 must be between /12 and /24",
     ),
     (
         "no room for pods",
@@ -337,7 +374,7 @@ def test_a_profile_in_a_file_is_enough(tmp_path: Path, file: str, text: str, pro
     folder.mkdir()
     (folder / file).write_text(text)
     environment = {"HOME": str(tmp_path)}
-    credentials.check({**environment, "AWS_PROFILE": profile} if profile else environment)
+    credentials.check({**environment, "AWS_PROFILE": profile or ""})
 
 
 @pytest.mark.parametrize(
@@ -352,7 +389,11 @@ def test_a_role_of_the_place_is_enough(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[other]\nx = y\n", "[default]\n", "not a file of this kind", "\x00\xff"]
+    "text",
+    [
+        *("", "[other]\naws_access_key_id = x\n", "[default]\n", "[default]\nregion = eu-central-1\n"),
+        *("not a file of this kind", "\x00\xff"),
+    ],
 )
 def test_a_file_without_the_profile_is_not(tmp_path: Path, text: str) -> None:
     (tmp_path / ".aws").mkdir()

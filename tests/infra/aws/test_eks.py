@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -38,14 +39,16 @@ def test_who_may_do_what_is_in_entries_and_whoever_made_the_cluster_may_nothing(
         for one in prod.of_type("aws:eks/accessPolicyAssociation:AccessPolicyAssociation")
     }
     assert given == {
-        "role/platform": "AmazonEKSClusterAdminPolicy",
-        "role/on-call": "AmazonEKSViewPolicy",
+        "444455556666:role/platform": "AmazonEKSClusterAdminPolicy",
+        "444455556666:role/on-call": "AmazonEKSViewPolicy",
     }
 
 
 def test_an_editor_of_a_namespace_is_one_of_that_namespace_alone(run: Run) -> None:
     recorded = run("aws_eks", "dev")
-    association = recorded.one("aws:eks/accessPolicyAssociation:AccessPolicyAssociation", "role/developer")
+    association = recorded.one(
+        "aws:eks/accessPolicyAssociation:AccessPolicyAssociation", "111122223333:role/developer"
+    )
     assert association.inputs["accessScope"] == {"type": "namespace", "namespaces": ["kos"]}
 
 
@@ -57,7 +60,7 @@ def test_secrets_are_encrypted_and_everything_is_logged(prod: Recording) -> None
     }
     assert len(cluster.inputs["enabledClusterLogTypes"]) == 5
     log = prod.one("aws:cloudwatch/logGroup:LogGroup", "control-plane")
-    assert log.inputs["name"] == "/aws/eks/demo-prod-cluster/cluster"
+    assert log.inputs["name"] == "/aws/eks/demo-prod-eks-cluster/cluster"
     assert log.urn in cluster.depends_on
 
 
@@ -98,14 +101,56 @@ def test_addons_get_their_rights_by_pod_identity_of_this_cluster_alone(prod: Rec
     worker = [
         one.inputs["policyArn"].rpartition("/")[2]
         for one in prod.of_type("aws:iam/rolePolicyAttachment:RolePolicyAttachment")
-        if one.inputs["role"] == "demo-prod-worker"
+        if one.inputs["role"] == "demo-prod-eks-worker"
     ]
     assert sorted(worker) == ["AmazonEC2ContainerRegistryPullOnly", "AmazonEKSWorkerNodePolicy"]
 
 
+def test_roles_of_one_name_in_two_accounts_may_both_enter(run: Run) -> None:
+    def another_account(settings: dict[str, Any]) -> None:
+        other = "arn:aws:iam::999988887777:role/platform"
+        settings["access"].append({"principal": other, "may": "view"})
+
+    recorded = run("aws_eks", "dev", another_account)
+    entries = recorded.of_type("aws:eks/accessEntry:AccessEntry")
+    assert len({one.urn for one in entries}) == len(entries) == 3
+
+
+def test_a_network_policy_is_enforced(prod: Recording) -> None:
+    said = prod.one("aws:eks/addon:Addon", "vpc-cni").inputs["configurationValues"]
+    assert json.loads(said)["enableNetworkPolicy"] == "true"
+
+
+def test_an_alarm_asks_for_the_one_statistic_that_eks_gives(prod: Recording) -> None:
+    alarms = prod.of_type("aws:cloudwatch/metricAlarm:MetricAlarm")
+    assert {(one.inputs["metricName"], one.inputs["statistic"]) for one in alarms} == {
+        ("apiserver_request_total_5XX", "Sum"),
+        ("scheduler_pending_pods_UNSCHEDULABLE", "Sum"),
+    }
+
+
+def test_a_cluster_and_the_machines_of_its_fleet_share_an_account_and_no_name(
+    run: Run, prod: Recording
+) -> None:
+    def names(recorded: Recording) -> set[tuple[str, str]]:
+        # The name of an inline policy is its role's own.
+        named = [one for one in recorded.registrations if "name" in one.inputs and "role" not in one.inputs]
+        return {(one.type, one.inputs["name"]) for one in named}
+
+    fleet = run("aws_fleet", "prod")
+    assert names(fleet)
+    assert names(prod)
+    assert not names(fleet) & names(prod)
+    # By which the inventory finds machines.
+    wanted = fleet.outputs["kos_fleet"]["instances"]["tags"]
+    for template in prod.of_type("aws:ec2/launchTemplate:LaunchTemplate"):
+        for specification in template.inputs["tagSpecifications"]:
+            assert not wanted.items() <= specification["tags"].items()
+
+
 def test_the_output_is_enough_to_reach_the_cluster_and_holds_no_secret(prod: Recording) -> None:
     said = prod.outputs["kos_cluster"]
-    assert said["name"] == "demo-prod-cluster"
+    assert (said["stack"], said["name"]) == ("prod", "demo-prod-eks-cluster")
     config = json.loads(said["kubeconfig"])
     assert config["clusters"][0]["cluster"]["server"] == "https://cluster.example"
     (user,) = config["users"]

@@ -86,6 +86,7 @@ def boot_settings(url: str, archive: Path, version: str, *, install: bool = Fals
         },
         trust_root=fleet_files.root_of_trust().decode(),
         operator_keys=(KEY,),
+        admin_keys=(),
         bundle={
             "url": f"{url}kosctl/{archive.name}",
             "version": version,
@@ -317,6 +318,18 @@ def test_user_data_is_a_cloud_config_that_runs_the_program_with_its_settings(tmp
     assert files[program] == Path(first_boot.__file__).read_text("utf-8")
     assert json.loads(files[settings]) == boot.settings()
     assert base64.b64decode(userdata.encode(boot, "groups")) == data
+
+
+def test_the_account_of_the_image_takes_the_administrators_keys_and_the_operator_gets_none_of_them(
+    tmp_path: Path,
+) -> None:
+    archive = tmp_path / "kosctl.tar.gz"
+    archive.write_bytes(b"bundle")
+    plain = boot_settings("https://mirror.example/", archive, "1.0.0")
+    boot = userdata.Boot(**{**vars(plain), "admin_keys": ("ssh-ed25519 ADMIN",)})
+    assert yaml.safe_load(userdata.render(boot))["ssh_authorized_keys"] == ["ssh-ed25519 ADMIN"]
+    assert boot.settings() == plain.settings()
+    assert "ssh_authorized_keys" not in yaml.safe_load(userdata.render(plain))
 
 
 def test_user_data_is_compressed_only_where_it_would_be_too_long(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_everything_is_made_by_the_provider_of_the_allowed_account(prod: Recordi
     assert {one.provider for one in prod.registrations if one.type.startswith("aws:")} == {"aws"}
 
 
-def test_a_refresh_goes_by_checkpoints_and_turns_back_on_an_alarm(prod: Recording) -> None:
+def test_a_refresh_goes_by_checkpoints_and_ends_on_an_alarm(prod: Recording) -> None:
     for group in prod.of_type(GROUP):
         preferences = group.inputs["instanceRefresh"]["preferences"]
         assert preferences["autoRollback"]
@@ -47,7 +47,7 @@ def test_a_refresh_goes_by_checkpoints_and_turns_back_on_an_alarm(prod: Recordin
         assert own <= set(preferences["alarmSpecification"]["alarms"])
 
 
-def test_the_canary_goes_first_and_its_alarms_turn_every_later_group_back(prod: Recording) -> None:
+def test_the_canary_goes_first_and_its_alarms_end_every_later_refresh(prod: Recording) -> None:
     groups = {group.name: group for group in prod.of_type(GROUP)}
     canary = {"demo-prod-canary-a-missing", "demo-prod-canary-a-failed"}
     components = {one.name: one for one in prod.of_type("kos:aws:NodeGroup")}
@@ -57,6 +57,20 @@ def test_the_canary_goes_first_and_its_alarms_turn_every_later_group_back(prod: 
         assert waits_for_canary == (name != "canary-a")
     later = groups["archon-c"].inputs["instanceRefresh"]["preferences"]["alarmSpecification"]["alarms"]
     assert len(set(later)) == 2 * len(groups)
+
+
+def test_a_refresh_names_no_more_alarms_than_aws_takes_and_its_own_and_the_canarys_among_them(
+    run: Run,
+) -> None:
+    def more_groups(settings: dict[str, Any]) -> None:
+        last = settings["groups"][-1]
+        settings["groups"] += [{**last, "name": f"more-{number}", "wave": number} for number in range(4, 9)]
+
+    wanted = {f"demo-prod-{name}-{what}" for name in ("canary-a", "more-8") for what in ("missing", "failed")}
+    last = run("aws_fleet", "prod", more_groups).one(GROUP, "more-8")
+    alarms = last.inputs["instanceRefresh"]["preferences"]["alarmSpecification"]["alarms"]
+    assert len(alarms) == 10
+    assert wanted <= set(alarms)
 
 
 def test_no_data_of_a_group_is_no_health(prod: Recording) -> None:
