@@ -76,12 +76,21 @@ class BackupDemo(Stage):
         self.lost, self.drills, self.witness, self.target = names[0], names[1], names[-2], names[-1]
         self.release = self.version_on_disk(self.lost)
         self.told = fleet_page.Told(self.lost)
+        self.load: subprocess.Popen[bytes] | None = None
         self.page = self.folders.report / "backup.html"
         self.write_page()
         folder = self.folders.backup
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.acknowledged = folder / "acknowledged.jsonl"
         print("\n━━━━ Act two: a node is lost, and its data comes back ━━━━")
+        try:
+            self.play()
+        finally:
+            self.stop_load()
+        self.close()
+
+    def play(self) -> None:
+        """Do all steps."""
         self.tell(
             (
                 (f"{self.lost} keeps a ledger, a PostgreSQL and a SQLite database", self.make_stores),
@@ -99,7 +108,6 @@ class BackupDemo(Stage):
                 ),
             )
         )
-        self.close()
 
     def make_stores(self) -> None:
         """Make the node one of KairosChain, with a cluster of PostgreSQL beside it."""
@@ -138,7 +146,7 @@ class BackupDemo(Stage):
         """Make the machine anew and have it be a node, as a machine that was bought would."""
         with self.phase("a new machine"):
             self.bed.replace(self.lost)
-        self.load.wait(30)
+        self.stop_load()
         exists = self.bed.exec(self.lost, ["test", "-e", "/var/lib/kos"], check=False)
         self.expect(exists.returncode != 0, f"the new {self.lost} knows nothing of the old one")
         with self.phase("site: the node and its release"):
@@ -172,7 +180,8 @@ class BackupDemo(Stage):
             self.told.losses.append(loss)
             self.expect(
                 loss.kept >= self.promised[store],
-                f"{store}: {loss.kept} records without a hole, all from before the backup; {loss.lost} lost",
+                f"{store}: {loss.kept} records without a hole, all from before the backup with them; "
+                f"{loss.lost} lost",
             )
 
     def go_on(self) -> None:
@@ -181,17 +190,15 @@ class BackupDemo(Stage):
             self.owner("ledger")
         self.start_load()
         self.wait_for_records(2)
-        self.on(self.lost, f"systemctl stop {LOAD_UNIT}")
-        self.load.wait(30)
+        self.stop_load()
         with self.phase("backup of the new node"):
             self.playbook("backup")
         for source in SOURCES:
-            self.playbook(
-                "restore", "-e", f"restore_node={self.lost}", "-e", f"restore_confirm={self.restored(source)}"
-            )
-        compared = json.loads(
-            self.kosctl("ledger", "compare", LEDGER, "{index}:{hash}".format(**self.told.head or {}))
-        )
+            # The playbook restore does the same, with -e restore_confirm=ID.
+            self.kosctl("restore", "--confirm", self.restored(source))
+        assert self.told.head is not None
+        anchor = f"{self.told.head['index']}:{self.told.head['hash']}"
+        compared = json.loads(self.kosctl("ledger", "compare", LEDGER, anchor))
         self.expect(
             compared["result"]["relation"] == "grown", "the ledger goes on from where it was backed up"
         )
@@ -226,6 +233,7 @@ class BackupDemo(Stage):
         print_table([fleet_page.CONTROL_COLUMNS, *controls])
         self.write_page()
         print(f"""
+The act took {time.monotonic() - self.started:.0f} s.
 The ledger ended with block {self.told.head["index"]} after the restore, as the witness says:
 {self.told.head["hash"]}
 
@@ -317,6 +325,13 @@ The ledger ended with block {self.told.head["index"]} after the restore, as the 
         with self.acknowledged.open("w") as told, LOAD.open() as script:
             self.load = subprocess.Popen(command, stdin=script, stdout=told)
 
+    def stop_load(self) -> None:
+        """End the load, where it runs and wherever its node is by now."""
+        if self.load is not None:
+            self.bed.exec(self.lost, ["systemctl", "stop", LOAD_UNIT], check=False, timeout=30)
+            self.load.wait(30)
+            self.load = None
+
     def load_script(self, verb: str) -> str:
         return self.bed.exec(self.lost, ["python3", "-", verb], stdin=LOAD.read_bytes()).stdout
 
@@ -329,8 +344,8 @@ The ledger ended with block {self.told.head["index"]} after the restore, as the 
         wanted = {store: len(self.known(store)) + more for store in STORES}
 
         def there() -> bool:
-            if self.load.poll() is not None:
-                raise DemoError(f"the load ended by itself, with {self.load.returncode}")
+            if self.load is None or self.load.poll() is not None:
+                raise DemoError("the load ended by itself; what it said is above")
             return all(len(self.known(store)) >= count for store, count in wanted.items())
 
         self.wait(there, 60, f"{more} more records of each store are written and acknowledged")

@@ -178,6 +178,7 @@ class ActionModule(NodeAction):
             "changed": told["changed"] or answer.changed,
             "actions": [*told["actions"], *answer.actions],
             "repositories": answer.result.get("repositories") or [],
+            "warnings": _left_to_do(answer.result.get("sources") or []),
         }
 
     def _apply(self, spec: Mapping[str, t.Any], actions: list[str]) -> dict[str, t.Any]:
@@ -238,3 +239,14 @@ class ActionModule(NodeAction):
             "actions": [*actions, "set backups up, once there is kosctl (role bootstrap)"],
             **dict.fromkeys(("node_key", "host_key", "unopened")),
         }
+
+
+def _left_to_do(sources: t.Sequence[Mapping[str, t.Any]]) -> list[str]:
+    """Return what a person has to do before each source can be backed up."""
+    restarts = [
+        f"restart {one['restart']}: source {one['name']} is backed up from then on"
+        for one in sources
+        if one.get("restart")
+    ]
+    broken = [f"source {one['name']} is not ready: {one['error']}" for one in sources if one.get("error")]
+    return restarts + broken

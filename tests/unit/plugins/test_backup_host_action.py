@@ -27,6 +27,7 @@ class Host:
         self.asked: list[tuple[str, bytes]] = []
         self.seen: list[bool] = []
         self.key = "k"
+        self.sources: list[dict[str, Any]] = []
 
     def run(self, args: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
         made = Node().action(backup_host, {"secrets_dir": str(self.folder), **args}, check=check)
@@ -36,7 +37,7 @@ class Host:
                 return {"rc": 0, "stdout": self.facts, "stderr": ""}
             self.asked.append((command.partition("kosctl backup ")[2], in_data or b""))
             self.seen.append(not made._play_context.no_log)
-            result = {"node_key": self.key}
+            result = {"node_key": self.key, "sources": self.sources}
             told = {"ok": True, "exit": 0, "changed": True, "actions": ["x"], "result": result}
             return {"rc": 0, "stdout": json.dumps(told), "stderr": ""}
 
@@ -106,6 +107,20 @@ def test_a_machine_that_takes_a_node_s_place_is_told_the_keys_before_its_own(tmp
     new = Host(tmp_path)
     new.run(wish)
     assert new.spec["node"]["former_keys"] == ["ssh-ed25519 A"]
+
+
+def test_what_is_left_to_a_person_is_a_warning_that_is_seen(tmp_path: Path) -> None:
+    """K17: a cluster that does not archive yet is none that is backed up."""
+    host = Host(tmp_path)
+    host.sources = [
+        {"name": "db", "changed": [], "restart": "postgresql@17-main.service", "error": None},
+        {"name": "old", "changed": [], "restart": None, "error": "it archives elsewhere"},
+        {"name": "docs", "changed": ["/x"], "restart": None, "error": None},
+    ]
+    assert host.run({"step": "repositories"})["warnings"] == [
+        "restart postgresql@17-main.service: source db is backed up from then on",
+        "source old is not ready: it archives elsewhere",
+    ]
 
 
 def test_a_secret_that_has_to_be_there_is_not_made_up(tmp_path: Path) -> None:
