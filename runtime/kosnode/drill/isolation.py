@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from ..command import Terminated
@@ -26,6 +26,7 @@ _NEW_NET = 0x40000000
 _DIE_WITH_PARENT = 1
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 0x1
 _REQUEST = "16sh14x"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 T = TypeVar("T")
 
@@ -45,21 +46,24 @@ def contained(work: Callable[[], T]) -> T:
     """
     outer = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     reader, writer = os.pipe()
+    # What a signal raises while Python forks is lost.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         _unshare(_NEW_PID, "PID")
         child = os.fork()
         if child == 0:
             os.close(reader)
-            _inside(work, writer)
+            _inside(work, writer, mask)
         os.close(writer)
         writer = -1
         # Else the next process of this one would have to be born into what is dead by then.
         _set(outer, _NEW_PID)
-        result: T = _outside(child, reader)
+        result: T = _outside(child, reader, mask)
         return result
     finally:
         for descriptor in (outer, reader, *([writer] if writer >= 0 else [])):
             os.close(descriptor)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextlib.contextmanager
@@ -91,7 +95,7 @@ def process_id() -> int:
     return int(os.readlink("/proc/self"))  # noqa: PTH115  # the text of the link, and no path
 
 
-def _inside(work: Callable[[], object], writer: int) -> None:
+def _inside(work: Callable[[], object], writer: int, mask: Iterable[int]) -> None:
     """Do the work and hand its result on; this process ends here."""
     code = 1
     try:
@@ -101,6 +105,7 @@ def _inside(work: Callable[[], object], writer: int) -> None:
         if parent.poll(0):
             # It died before this process could be bound to it.
             os._exit(1)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
             answer: tuple[bool, object] = (True, work())
         except KosError as error:
@@ -119,13 +124,13 @@ def _inside(work: Callable[[], object], writer: int) -> None:
         os._exit(code)
 
 
-def _outside(child: int, reader: int) -> Any:
+def _outside(child: int, reader: int, mask: Iterable[int]) -> Any:
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         with os.fdopen(os.dup(reader), "rb") as stream:
             data = stream.read()
     except BaseException:
-        os.kill(child, signal.SIGTERM)
-        os.waitpid(child, 0)
+        _end(child)
         raise
     _, status = os.waitpid(child, 0)
     if not data:
@@ -137,6 +142,17 @@ def _outside(child: int, reader: int) -> Any:
         return value
     kind, message, key, detail = value
     raise kind(message, key=key, detail=detail)
+
+
+def _end(child: int) -> None:
+    """Have the process clean up and end; kill it where somebody is in a hurry."""
+    os.kill(child, signal.SIGTERM)
+    try:
+        os.waitpid(child, 0)
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
 
 
 def _unshare(flag: int, what: str) -> None:
