@@ -261,12 +261,17 @@ class Resource(Protocol):
 
 @dataclass(frozen=True)
 class User:
-    """A system account with a group of its own."""
+    """A system account with a group of its own.
+
+    Args:
+        groups: those that it is in besides; the one of services may read the configuration of units.
+    """
 
     name: str
     home: str
     shell: str
     comment: str
+    groups: tuple[str, ...] = (SERVICE_ACCOUNT,)
 
     def plan(self, system: System) -> list[Change]:
         found = system.account(self.name)
@@ -281,8 +286,8 @@ class User:
         if system.account(self.name) is None:
             # '*' bars passwords and, unlike '!', does not lock keys out where sshd runs without PAM.
             kind = ["--system", "--user-group", "--no-create-home", "--password", "*"]
-            if self.name not in (SERVICE_ACCOUNT, OPERATOR_ACCOUNT):
-                kind += ["--groups", SERVICE_ACCOUNT]  # it may read the configuration of units
+            if self.groups and self.name not in (SERVICE_ACCOUNT, OPERATOR_ACCOUNT):
+                kind += ["--groups", ",".join(self.groups)]
             system.run(["useradd", *system.prefix(), *kind, *same])
         else:
             system.run(["usermod", *system.prefix(), "--home", self.home, "--shell", self.shell, self.name])

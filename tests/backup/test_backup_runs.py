@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from fault.rows import ROUNDS, Row
 
-from backup.backup_node import RECOVERY, BackupNode
+from backup.backup_node import PASSWORD, RECOVERY, BackupNode
 from backup.files import listing, noise, odd, tree
 from backup.killing import MOMENTS, kill_at_any_time
 
@@ -364,7 +364,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(node: BackupNode, 
     assert (node.snapshots(), mark.exists(), (node.var / "runs.jsonl").exists()) == ([], False, False)
 
 
-def test_the_textfile_collector_sees_the_age_and_the_outcome(node: BackupNode, tmp_path: Path) -> None:
+def test_a_run_that_is_refused_is_a_failed_one_for_metrics_and_list(node: BackupNode, tmp_path: Path) -> None:
     node.tree(tree(tmp_path))
     node.run()
     text = (node.root / "var/lib/kos/metrics/backup.prom").read_text()
@@ -372,8 +372,11 @@ def test_the_textfile_collector_sees_the_age_and_the_outcome(node: BackupNode, t
     labels = '{source="files",class="high",method="tree"}'
     assert values[f"kos_backup_last_run_ok{labels}"] == "1"
     assert int(values[f"kos_backup_last_success_timestamp_seconds{labels}"]) > 1_700_000_000
-    shutil.rmtree(tmp_path / "repository")
-    assert node.kosctl("backup", "run")["exit"] != 0
+    node.secret("main.password", "")
+    message = node.refused(2, "backup", "run")
+    node.secret("main.password", PASSWORD)
+    listed = node.kosctl("backup", "list")["result"]["runs"]
+    assert [one["error"] for run in listed for one in run["sources"]] == [None, message]
     text = (node.root / "var/lib/kos/metrics/backup.prom").read_text()
     assert f"kos_backup_last_run_ok{labels} 0\n" in text
 

@@ -404,6 +404,27 @@ def test_a_witness_that_is_away_stops_a_run_before_anything_is_written(
 
 
 @pytest.mark.fault
+def test_a_witness_that_is_away_stops_a_restore_until_it_is_said_to_do_without(
+    node: BackupNode, tmp_path: Path
+) -> None:
+    witnessed(node, tmp_path)
+    data = tmp_path / "data"
+    good = listing(data)
+    shutil.rmtree(tmp_path / "witness")
+    shutil.rmtree(data)
+    assert "--no-witness" in node.refused(6, "restore", "files")
+    assert not data.exists()
+    answer = node.kosctl("restore", "files", "--no-witness")
+    assert (answer["ok"], listing(data)) == (True, good), answer
+    assert answer["result"]["verified"]["witness"] is False
+    # What this node remembers of it counts all the same.
+    node.restic("forget", node.snapshots()[-1])
+    assert "older than run" in node.refused(
+        3, "restore", "files", "--no-witness", "--to", str(tmp_path / "out")
+    )
+
+
+@pytest.mark.fault
 def test_a_repository_without_the_newest_snapshot_is_told_by_the_witness(
     node: BackupNode, tmp_path: Path
 ) -> None:

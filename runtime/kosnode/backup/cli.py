@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import boot
@@ -13,7 +13,7 @@ from ..command import Result
 from ..errors import DamagedError, InputError, KosError
 from ..paths import NodePaths
 from ..restore.restoring import Restoring
-from . import host_cli, methods, metrics, restic, signing, upkeep
+from . import due, host_cli, methods, metrics, restic, signing, upkeep
 from .context import Context, progress
 from .opening import open_all
 from .run import Outcome, Run
@@ -39,6 +39,9 @@ def add_parser(subparsers: Any) -> None:
     running.add_argument(
         "--source", action="append", default=[], metavar="NAME", help="only this one; may repeat"
     )
+    running.add_argument(
+        "--due", action="store_true", help="only those whose interval would be over at the next time"
+    )
     running.add_argument("--dry-run", action="store_true", help="look whether it can run, and write nothing")
     checking = _add(verbs, "check", check)
     checking.add_argument(
@@ -57,8 +60,11 @@ def add_parser(subparsers: Any) -> None:
 def run(context: Context, args: argparse.Namespace) -> Result:
     """Make a snapshot of each source in each repository."""
     chosen = context.config.chosen(args.source)
-    restic.check_version()
     with context.alone("backup"):
+        if args.due:
+            chosen = due.of(chosen, context.runs.all(), context.clock.now())
+        if not chosen:
+            return Result({"run": None, "sources": []}, text="no source is due")
         if not args.dry_run:
             # A swap that was killed half way is no state to back up.
             Restoring(context).recover()
@@ -80,8 +86,10 @@ def run(context: Context, args: argparse.Namespace) -> Result:
             ]
             planned = {"run": None, "sources": [Outcome(one).as_json() for one in chosen]}
             return Result(planned, True, steps)
-        outcomes = going.back_up(chosen)
-        metrics.write(context.config, context.places, context.runs)
+        try:
+            outcomes = going.back_up(chosen)
+        finally:
+            metrics.write(context.config, context.places, context.runs)
     result = {"run": going.id, "sources": [one.as_json() for one in outcomes]}
     failed = [one for one in outcomes if one.errors]
     if failed:
@@ -187,13 +195,12 @@ def worst(failed: list[Outcome], result: Mapping[str, Any]) -> KosError:
 
 
 def list_runs(context: Context, args: argparse.Namespace) -> Result:
-    """List the snapshots that the repositories have."""
+    """List the snapshots that the repositories have, and what failed since the last good run."""
     if args.source is not None:
         context.config.source(args.source)
     restic.check_version()
-    known = {
-        (entry["run"], entry["source"]): entry for entry in context.runs.all() if entry.get("kind") == "run"
-    }
+    runs = [entry for entry in context.runs.all() if entry.get("kind") == "run"]
+    known = {(entry["run"], entry["source"]): entry for entry in runs}
     found: dict[str, dict[str, Any]] = {}
     for repository in context.config.repositories:
         wanted = [f"source={args.source}"] if args.source else []
@@ -202,19 +209,38 @@ def list_runs(context: Context, args: argparse.Namespace) -> Result:
             if run_id is None or name is None:
                 continue
             entry = known.get((run_id, name), {})
-            one = found.setdefault(run_id, {"run": run_id, "time": boot.text(snapshot.time), "sources": {}})
-            row = one["sources"].setdefault(
-                name, {"name": name, "snapshots": [], "heads": entry.get("heads", {})}
-            )
+            row = _row_of(found, run_id, boot.text(snapshot.time), name, entry)
             row["snapshots"] = [old for old in row["snapshots"] if old["repository"] != repository.name]
             row["snapshots"].append({"repository": repository.name, "id": snapshot.id})
-    runs = [{**one, "sources": list(one["sources"].values())} for _, one in sorted(found.items())]
+    for failed in _failed_since(runs):
+        if args.source in (None, failed["source"]):
+            _row_of(found, failed["run"], failed["time"], failed["source"], failed)
+    listed = [{**one, "sources": list(one["sources"].values())} for _, one in sorted(found.items())]
     lines = [
         f"{one['time']}  {one['run']}  "
-        + ", ".join(f"{row['name']} ({len(row['snapshots'])})" for row in one["sources"])
-        for one in runs
+        + ", ".join(f"{row['name']} ({row['error'] or len(row['snapshots'])})" for row in one["sources"])
+        for one in listed
     ]
-    return Result({"runs": runs}, text="\n".join(lines) or "there is no snapshot")
+    return Result({"runs": listed}, text="\n".join(lines) or "there is no snapshot")
+
+
+def _row_of(
+    found: dict[str, dict[str, Any]], run_id: str, time: str, source: str, entry: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the row of a source in a run, made where it is missing."""
+    errors = entry.get("errors") or [{"message": None}]
+    one = found.setdefault(run_id, {"run": run_id, "time": time, "sources": {}})
+    row = {"name": source, "snapshots": [], "heads": entry.get("heads", {}), "error": errors[0]["message"]}
+    kept: dict[str, Any] = one["sources"].setdefault(source, row)
+    return kept
+
+
+def _failed_since(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the runs of each source that failed after its last good one, those that were refused as well."""
+    failed: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in runs:
+        failed[entry["source"]] = [] if entry["ok"] else [*failed.get(entry["source"], ()), entry]
+    return [entry for entries in failed.values() for entry in entries]
 
 
 def _add(verbs: Any, name: str, work: Work) -> argparse.ArgumentParser:

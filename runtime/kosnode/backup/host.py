@@ -208,7 +208,7 @@ def _node(node: Mapping[str, Any], places: Places) -> list[Resource]:
         NodeKey(places.key),
         *_former(node.get("former_keys", []), places),
         File(places.config, files.canonical(node["table"]), _SECRET),
-        *_units(host_units.jobs(node["calendar"]), host_units.OF_A_NODE, paths),
+        *_units(_jobs(node), host_units.OF_A_NODE, paths),
     ]
 
 
@@ -259,6 +259,12 @@ def _server(server: Mapping[str, Any], paths: NodePaths, system: System) -> list
     return [*made, File(_unit(paths, name), text.encode()), Directory(enabled.path.parent), enabled]
 
 
+def _jobs(node: Mapping[str, Any]) -> dict[str, str]:
+    table = config.parse(node["table"], "node.table")
+    intervals = [spec.interval_s for spec in table.sources if spec.rank != "skip"]
+    return host_units.jobs(node["calendar"], min(intervals, default=host_units.DAY_S))
+
+
 def _witness(nodes: Mapping[str, str], paths: NodePaths) -> list[Resource]:
     home, folder = _witness_home(paths), paths.var / "witness"
     own = Owned("root", WITNESS, 0o750)
@@ -273,7 +279,7 @@ def _witness(nodes: Mapping[str, str], paths: NodePaths) -> list[Resource]:
         for name, keys in sorted(known.items())
     ]
     return [
-        User(WITNESS, f"/{home.relative_to(paths.root)}", "/bin/sh", "kOS witness"),
+        User(WITNESS, f"/{home.relative_to(paths.root)}", "/bin/sh", "kOS witness", groups=()),
         Directory(home, own),
         Directory(home / ".ssh", own),
         File(home / ".ssh/authorized_keys", "".join(lines).encode(), Owned("root", WITNESS, 0o640)),
@@ -290,7 +296,7 @@ def _to_start(
 ) -> list[str]:
     """Return the units to (re)start: what is not running, and what runs as it was before."""
     changed = {one.path for one, _ in planned if isinstance(one, File)}
-    jobs = host_units.jobs(document.get("node", {}).get("calendar", {}))
+    jobs = _jobs(document["node"]) if "node" in document else {}
     names = [*jobs, *host_units.watch(document.get("drill", []))]
     started = [
         name

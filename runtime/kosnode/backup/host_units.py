@@ -6,16 +6,29 @@ from collections.abc import Mapping, Sequence
 
 SERVER = "kos-backup-server.service"
 KOSCTL = "/opt/kos/current/bin/kosctl"
-# Verb of `kosctl backup`, name of its unit, what it is for, and after how long it has hung.
+DAY_S = 86_400
+# Verb of `kosctl backup`, its command, name of its unit, what it is for, and after how long it has hung.
 _JOBS = (
-    ("run", "kos-backup", "Back up the sources of this node", "12h"),
-    ("check", "kos-backup-check", "Check the repositories, and read the next part of their data", "12h"),
-    ("forget", "kos-backup-forget", "Remove snapshots that the retention does not keep", "12h"),
+    ("run", "backup run --due", "kos-backup", "Back up the sources of this node", "12h"),
+    (
+        "check",
+        "backup check",
+        "kos-backup-check",
+        "Check the repositories, and read the next part of their data",
+        "12h",
+    ),
+    (
+        "forget",
+        "backup forget",
+        "kos-backup-forget",
+        "Remove snapshots that the retention does not keep",
+        "12h",
+    ),
 )
 
 _WATCH = "kos-drill-status"
 # All units of a node that is backed up, and of a host that others are drilled on.
-OF_A_NODE = tuple(f"{name}.{kind}" for _, name, _, _ in _JOBS for kind in ("timer", "service"))
+OF_A_NODE = tuple(f"{name}.{kind}" for _, _, name, _, _ in _JOBS for kind in ("timer", "service"))
 OF_A_WATCH = (f"{_WATCH}.timer", f"{_WATCH}.service")
 
 _SERVICE = """\
@@ -60,12 +73,19 @@ Description={said}, at its time
 
 [Timer]
 OnCalendar={when}
-RandomizedDelaySec=10min
+{often}
 Persistent=yes
 
 [Install]
 WantedBy=timers.target
 """
+
+_SELDOM = "RandomizedDelaySec=10min"
+_OFTEN = """\
+OnActiveSec={pause_s}
+OnUnitInactiveSec={pause_s}
+RandomizedDelaySec={delay_s}
+AccuracySec=1"""
 
 _SERVER = """\
 # Written by role kos.fleet.backup; what is changed here is lost.
@@ -111,19 +131,26 @@ WantedBy=multi-user.target
 """
 
 
-def jobs(calendar: Mapping[str, str]) -> dict[str, str]:
+def jobs(calendar: Mapping[str, str], interval_s: int = DAY_S) -> dict[str, str]:
     """Return the units of a node that is backed up, text by name.
 
     Args:
         calendar: when each verb is run; one that is absent is not.
+        interval_s: the shortest interval of a source; below a day the runs follow it as well.
     """
     found = {}
-    for verb, name, said, limit in _JOBS:
+    for verb, words, name, said, limit in _JOBS:
         if verb in calendar:
-            words = f"backup {verb}"
             found[f"{name}.service"] = _SERVICE.format(said=said, kosctl=KOSCTL, words=words, limit=limit)
-            found[f"{name}.timer"] = _TIMER.format(said=said, when=calendar[verb])
+            often = _often(interval_s) if verb == "run" and interval_s < DAY_S else _SELDOM
+            found[f"{name}.timer"] = _TIMER.format(said=said, when=calendar[verb], often=often)
     return found
+
+
+def _often(interval_s: int) -> str:
+    """Return the lines of a timer that leave a tenth of the interval to the run itself."""
+    pause_s = max(1, interval_s * 8 // 10)
+    return _OFTEN.format(pause_s=pause_s, delay_s=min(600, interval_s // 10))
 
 
 def watch(nodes: Sequence[str]) -> dict[str, str]:
@@ -138,7 +165,7 @@ def watch(nodes: Sequence[str]) -> dict[str, str]:
     words = " ".join(["drill status", *(f"--node {name}" for name in nodes)])
     return {
         f"{_WATCH}.service": _SERVICE.format(said=said, kosctl=KOSCTL, words=words, limit="10min"),
-        f"{_WATCH}.timer": _TIMER.format(said=said, when="daily"),
+        f"{_WATCH}.timer": _TIMER.format(said=said, when="daily", often=_SELDOM),
     }
 
 

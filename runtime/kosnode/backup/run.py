@@ -19,7 +19,7 @@ from .config import BackupConfig, Repository, SourceSpec
 from .manifest import Manifest
 from .memory import Trail
 from .places import Places
-from .restic import Restic, Saved
+from .restic import Restic, Saved, check_version
 from .runs import Runs
 from .source import Prepared, Source
 from .witness import Witness
@@ -141,6 +141,7 @@ class Run:
             KosError: a repository that is not known, a secret that is missing, too little space, a witness
                 that cannot be reached or contradicts.
         """
+        check_version()
         known = self._runs.repositories()
         found = {}
         for repository in self._config.repositories:
@@ -167,9 +168,14 @@ class Run:
         """Back up sources, one after the other; one that fails does not keep the others from it.
 
         Raises:
-            KosError: the run may not begin; nothing was touched.
+            KosError: the run may not begin; nothing was touched, and it counts as a failed one.
         """
-        ids = self.check()
+        try:
+            ids = self.check()
+        except KosError as error:
+            for spec in sources:
+                self._remember(Outcome(spec, errors=[error]))
+            raise
         return [self._one(spec, ids) for spec in sources]
 
     def rehearse(self, sources: Sequence[SourceSpec]) -> None:

@@ -37,6 +37,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--in-place", action="store_true", help="exchange what is in the live directory")
     parser.add_argument("--older", action="store_true", help="older than the newest snapshot is meant")
+    parser.add_argument(
+        "--no-witness", action="store_true", help="do not ask the witness, which is gone or cannot be reached"
+    )
     parser.add_argument("--stop", action="store_true", help="its service may be stopped")
     parser.add_argument("--confirm", metavar="ID", help="keep what was restored; the old state goes")
     parser.add_argument("--undo", metavar="ID", help="bring the old state back")
@@ -80,6 +83,7 @@ def order(args: argparse.Namespace) -> Order:
         paths=tuple(args.path),
         in_place=args.in_place,
         stop=args.stop,
+        ask_witness=not args.no_witness,
     )
 
 

@@ -45,6 +45,7 @@ class Order:
         paths: live paths, absolute; empty takes all.
         in_place: exchange what is in the live directory, and not the directory itself.
         stop: a service may be stopped for it.
+        ask_witness: without it, what this node remembers of its witness has to do.
     """
 
     wish: Wish
@@ -53,6 +54,7 @@ class Order:
     paths: Sequence[Path] = ()
     in_place: bool = False
     stop: bool = False
+    ask_witness: bool = True
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -100,7 +102,7 @@ class Restoring:
             "unstable": len(chosen.manifest.unstable),
             "lacks": len(chosen.manifest.lacks),
             "signature": True,
-            "witness": chosen.witnessed,
+            "witness": chosen.witnessed and order.ask_witness,
             "findings": [one.as_json() for one in findings],
         }
         if findings:
@@ -189,7 +191,7 @@ class Restoring:
         repositories: Sequence[Repository] = config.repositories
         if order.repository is not None:
             repositories = [config.repository(order.repository)]
-        trail = self._trail()
+        trail = self._trail(ask=order.ask_witness)
         heads: dict[str, Any] = {}
         known: list[str] = []
         for entry in self._context.runs.all():
@@ -236,12 +238,20 @@ class Restoring:
         who = self._context.who.node
         return Snapshot(ids[known], boot.moment(moment), who, (f"run={run}",), (stage,))
 
-    def _trail(self) -> Trail | None:
+    def _trail(self, *, ask: bool) -> Trail | None:
         watching = self._context.witness()
         if watching is None:
             return None
         trail = self._context.trail()
-        trail.read(watching)
+        if not ask:
+            progress(f"the witness is not asked; this node remembers {len(trail.lines)} of its lines")
+            return trail
+        try:
+            trail.read(watching)
+        except BackendError as error:
+            raise BackendError(
+                f"{error.message}; `--no-witness` restores without it", key=error.key
+            ) from None
         return trail
 
     def _check_chosen(self, order: Order, spec: SourceSpec, chosen: Chosen) -> None:
