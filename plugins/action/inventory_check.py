@@ -26,6 +26,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "roles": {"type": "list", "elements": "str", "default": []},
     "prefix": {"type": "str"},
     "variables": {"type": "list", "elements": "str", "default": []},
+    "numbers": {"type": "dict", "default": {}},
     "batch": {"type": "raw", "default": 1},
     "canary": {"type": "raw", "default": "first"},
     "zone": {"type": "str"},
@@ -51,6 +52,7 @@ class ActionModule(ActionBase):
             told = _variables.unknown(variables, args["prefix"], args["variables"])
             if told:
                 raise AnsibleActionFail("; ".join(told))
+        _numbers(args["prefix"] or "", args["numbers"])
         _role_variables(
             args["roles"], variables.get("hostvars") or {}, variables.get("ansible_play_hosts_all") or []
         )
@@ -115,6 +117,14 @@ def _role_variables(roles: Sequence[str], hostvars: Mapping[str, t.Any], hosts: 
                 told.setdefault(sentence, []).append(host)
     if told:
         raise AnsibleActionFail("; ".join(f"{sentence} ({', '.join(who)})" for sentence, who in told.items()))
+
+
+def _numbers(prefix: str, values: Mapping[str, t.Any]) -> None:
+    """Refuse what is no number of seconds or nodes; an empty one is left to its default."""
+    for name, value in values.items():
+        text = str(value).strip()
+        if text and not (text.isascii() and text.isdigit()):
+            raise AnsibleActionFail(f"{prefix}{name} must be a whole number, 0 or more; it is {text!r}")
 
 
 def _one_zone(zones: Mapping[str, list[str]], wish: str) -> dict[str, list[str]]:

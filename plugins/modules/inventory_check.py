@@ -47,6 +47,11 @@ options:
     type: list
     elements: str
     default: []
+  numbers:
+    description:
+      - Values that have to be whole numbers, 0 or more, by their names without O(prefix). Empty ones pass.
+    type: dict
+    default: {}
   batch:
     description: Nodes at a time in a zone, as a number or as a share such as V(25%).
     type: raw
@@ -59,7 +64,7 @@ options:
     description: Only this zone.
     type: str
   zone_order:
-    description: Zones in the order in which they are patched. By name by default.
+    description: All zones, in the order in which they are patched. By name by default.
     type: list
     elements: str
   lease:

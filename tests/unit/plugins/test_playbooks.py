@@ -107,6 +107,16 @@ def test_a_patch_goes_canary_first_then_zone_by_zone_and_gives_the_leases_back(f
     assert "t0ken" not in done.stdout
 
 
+@pytest.mark.parametrize("wrong", [{"failures": -1}, {"bake": "ten"}, {"deadline": "-5"}, {"timeout": 1.5}])
+def test_a_number_that_is_none_is_named_before_a_node_is_asked(fleet: Fleet, wrong: dict[str, Any]) -> None:
+    done = fleet.patch(release="1.1.0", **wrong)
+
+    assert done.returncode != 0
+    (name,) = wrong
+    assert f"patch_{name} must be a whole number, 0 or more; it is" in " ".join(done.stdout.split())
+    assert not (fleet.folder / "log").exists()
+
+
 def test_a_canary_that_falls_back_stops_the_rest_and_the_end_is_red(fleet: Fleet) -> None:
     fleet.tell("n1", unhealthy=True)
     done = fleet.patch(release="1.1.0")
