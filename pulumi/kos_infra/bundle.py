@@ -57,6 +57,8 @@ def find(folder: Path, key: str) -> Bundle:
         ) from None
     except (KeyError, TypeError):
         raise InputError(f"{key}: {description} does not describe a bundle of kosctl", key=key) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{key}: {description} cannot be read: {error}", key=key) from None
     found = hashlib.sha256(data).hexdigest()
     if found != bundle.sha256:
         raise InputError(f"{key}: {path} has the digest {found}, not {bundle.sha256}", key=key)

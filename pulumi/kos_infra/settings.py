@@ -18,6 +18,9 @@ _RULES = {
     "int_type": "must be a whole number without quotes",
     "bool_type": "must be true or false",
     "string_pattern_mismatch": "must match {pattern}",
+    "model_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "list_type": "must be a list",
     "literal_error": "must be {expected}",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be {ge} or more",
@@ -56,4 +59,5 @@ def read(model: type[Model], text: str | None, where: str) -> Model:
         key = ".".join(str(part) for part in first["loc"])
         rule = _RULES.get(first["type"])
         said = rule.format(**first.get("ctx", {})) if rule else first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{where}: {key or 'the settings'}: {said}", key=key or None) from None
+        # A rule about several of them names its key itself.
+        raise InputError(": ".join(filter(None, (where, key, said))), key=key or None) from None

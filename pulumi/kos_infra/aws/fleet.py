@@ -171,5 +171,5 @@ class Fleet:
 def _read(path: Path, key: str) -> str:
     try:
         return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{key}: {path} cannot be read: {error}", key=key) from None

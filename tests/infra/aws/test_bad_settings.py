@@ -154,7 +154,7 @@ FLEET = [
     (
         "a group without a subnet",
         put("groups/0/zone", "eu-central-1c"),
-        "groups.0.zone: eu-central-1c has no subnet; those with one are eu-central-1a",
+        "settings: groups.0.zone: eu-central-1c has no subnet; those with one are eu-central-1a",
     ),
     ("two groups of one name", put("groups/1/name", "canary-a"), "groups: group canary-a stands twice"),
     ("no canary", put("groups/0/wave", 2), "groups: no group has wave 0"),
@@ -218,6 +218,10 @@ FLEET = [
     ),
     ("a policy key that does not exist", put("node/policy", {"bake": 10}), "node: a node refuses this: "),
     ("a root of trust that is not there", put("trust_root", "nowhere.json"), "trust_root: "),
+    ("a path that is none", put("trust_root", "\0"), "cannot be read: embedded null byte"),
+    ("a folder that is none", put("bundle", "\0"), "cannot be read: embedded null byte"),
+    ("a mapping for a list", put("groups", {"canary": {}}), "settings: groups: must be a list"),
+    ("a text for a mapping", put("budget", "much"), "settings: budget: must be a mapping"),
     ("a bundle that is not there", put("bundle", "nowhere"), "`make collection` makes it"),
     ("a mail address that is none", put("notify", ["nobody"]), "notify.0: must match"),
 ]
