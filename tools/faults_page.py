@@ -1,6 +1,6 @@
-"""Makes docs/faults.md from build/faults.json, which the fault lane writes.
+"""Makes docs/faults.md from build/faults.json, which the lanes fault and backup write.
 
-make test-fault && python tools/faults_page.py
+make test-fault test-backup && python tools/faults_page.py
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ _INTRODUCTION = """\
 # Fault tests
 
 What a node does when it is killed, lied to, cut off, filled up or told a wrong time. Each row is a fault \
-that was brought about on purpose, on containers that boot a real systemd or, for `fallback` alone, in a \
-folder. After each of them the node has to run a good release, whole and healthy, with the state that goes \
-with it; where it does not, that is counted as lost. Seconds count from the fault until a good release runs \
-well. Where only the dead-man ends a trial, its deadline is brought about and not waited for; where the link \
-is cut it is 20 seconds away.
+that was brought about on purpose: for releases on containers that boot a real systemd or, for `fallback` \
+alone, in a folder; for backups (`tests/backup`) with real restic, rest-server and PostgreSQL on loopback. \
+After a fault of a release the node has to run a good one, whole and healthy, with the state that goes with \
+it; after one of a backup nothing that was saved or is live may be lost, and what is damaged has to be named \
+and replace nothing. Where that is not so, it is counted as lost. Seconds count from the fault until a good \
+release runs well. Where only the dead-man ends a trial, its deadline is brought about and not waited for; \
+where the link is cut it is 20 seconds away.
 
-This page is made from `build/faults.json` by `tools/faults_page.py`. `make test-fault` takes few rounds of \
-what is random, `KOS_ROUNDS=50 make test-fault` kills at every call; `KOS_SEED` replays a run.
+This page is made from `build/faults.json` by `tools/faults_page.py`. `make test-fault test-backup` takes \
+few rounds of what is random, `make test-all` many: it kills at every call; `KOS_SEED` replays a run.
 """
 
 
@@ -82,7 +84,9 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Make docs/faults.md from what the fault lane found.")
+    parser = argparse.ArgumentParser(
+        description="Make docs/faults.md from what the lanes fault and backup found."
+    )
     parser.add_argument("--rows", type=Path, default=ROWS)
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args(arguments)
