@@ -26,6 +26,12 @@ from .reports import Kept, Reports
 from .request import Request
 from .scratch import Scratch
 
+_EXITS = {
+    remarks.VERIFIED_OUTCOME: 0,
+    remarks.FAILED_OUTCOME: DamagedError.exit_code,
+    remarks.UNTESTED_OUTCOME: UntestedError.exit_code,
+}
+
 
 def add_parser(subparsers: Any) -> None:
     """Register `drill` and its verb; each sets `func`, from arguments to a `Result`.
@@ -67,10 +73,11 @@ def drill(args: argparse.Namespace) -> Result:
         _audit(paths, clock, kept)
     result, said = kept.as_json(), report.text(kept.report)
     outcome = kept.report["outcome"]
-    if outcome == remarks.VERIFIED_OUTCOME:
-        return Result(result, True, [f"drill {asked.node}: {outcome}"], said)
-    error = DamagedError if outcome == remarks.FAILED_OUTCOME else UntestedError
-    raise error(said, detail=result)
+    if outcome == remarks.FAILED_OUTCOME:
+        raise DamagedError(said, detail=result)
+    if outcome == remarks.UNTESTED_OUTCOME:
+        raise UntestedError(said, detail=result)
+    return Result(result, True, [f"drill {asked.node}: {outcome}"], said)
 
 
 def show_status(args: argparse.Namespace) -> Result:
@@ -177,7 +184,7 @@ def _audit(paths: NodePaths, clock: boot.Clock, kept: Kept) -> None:
     entry = {
         "verb": "drill",
         "options": {"node": kept.report["node"], "id": kept.report["id"]},
-        "outcome": kept.report["outcome"],
+        "exit": _EXITS[kept.report["outcome"]],
         "changed": True,
     }
     try:

@@ -153,7 +153,14 @@ class Drilling:
 
     def _look(self, opened: Opened, known: Known) -> list[str]:
         """Read the newest manifest of each source that the repository has."""
-        names = sorted({name for one in opened.restic.snapshots() if (name := one.tag("source"))})
+        snapshots = opened.restic.snapshots()
+        names = sorted({name for one in snapshots if (name := one.tag("source"))})
+        known_ids = set() if known.trail is None else {line.value["snapshot"] for line in known.trail.lines}
+        strange = [one for one in snapshots if known_ids and one.id not in known_ids]
+        if strange:
+            # A run that is under way tells its witness last.
+            said = f"the witness does not know {len(strange)} snapshots, such as {strange[0].id[:12]}"
+            self._found.remarks.append(Remark("not-witnessed", said, NOTE))
         for name in names:
             self._choose_newest(name, opened, known)
         return names

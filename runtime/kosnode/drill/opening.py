@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..backup.config import Repository
 from ..backup.context import progress
-from ..backup.restic import Access, Restic
+from ..backup.restic import Access, Restic, Snapshot
 from ..errors import NotFoundError
 from . import isolation
 from .proxy import Proxy
@@ -47,9 +47,20 @@ def secret(text: str) -> Iterator[Path]:
         os.close(descriptor)
 
 
+class Still(Restic):
+    """A repository as it was when its snapshots were first listed, each listing being half a second."""
+
+    _listed: list[Snapshot] | None = None
+
+    def snapshots(self, *tags: str) -> list[Snapshot]:
+        if self._listed is None:
+            self._listed = super().snapshots()
+        return [one for one in self._listed if set(tags) <= set(one.tags)]
+
+
 def reading(repository: Repository, access: Access, timeout_s: float) -> Restic:
     """Return a repository that is read without locks and without a cache."""
-    return Restic(repository, replace(access, lock=False, cache=None), timeout_s=timeout_s, progress=progress)
+    return Still(repository, replace(access, lock=False, cache=None), timeout_s=timeout_s, progress=progress)
 
 
 def upstream(request: Request) -> Upstream | None:
