@@ -26,6 +26,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "paths": {"type": "list", "elements": "str", "default": []},
     "in_place": {"type": "bool", "default": False},
     "older": {"type": "bool", "default": False},
+    "no_witness": {"type": "bool", "default": False},
     "stop": {"type": "bool", "default": False},
 }
 _RULES = {
@@ -38,7 +39,7 @@ _RULES = {
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 # Options that say something to one state alone.
-_OF_A_RESTORE = ("source", "run", "time", "repository", "to", "paths", "in_place", "older")
+_OF_A_RESTORE = ("source", "run", "time", "repository", "to", "paths", "in_place", "older", "no_witness")
 
 
 class ActionModule(NodeAction):
@@ -84,7 +85,9 @@ def words(args: t.Mapping[str, t.Any]) -> str:
         return f"restore {option}={args['id']}" + (" --stop" if args["stop"] else "")
     given = [f"--{key}={args[key]}" for key in ("run", "time", "repository", "to") if args[key] is not None]
     given += [f"--path={path}" for path in args["paths"]]
-    given += [f"--{key.replace('_', '-')}" for key in ("in_place", "older", "stop") if args[key]]
+    given += [
+        f"--{key.replace('_', '-')}" for key in ("in_place", "older", "no_witness", "stop") if args[key]
+    ]
     return shlex.join(["restore", args["source"], *given])
 
 

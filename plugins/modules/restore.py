@@ -71,6 +71,10 @@ options:
     description: The word for a snapshot that is older than the newest one that the witness knows.
     type: bool
     default: false
+  no_witness:
+    description: The word for doing without a witness that cannot be reached.
+    type: bool
+    default: false
   stop:
     description: The word for stopping the service of the source while its data is exchanged.
     type: bool

@@ -119,9 +119,18 @@ RUNS = {
 def test_a_restore_is_one_command_whose_words_the_shell_does_not_read() -> None:
     """K21."""
     root = Root(answer(result={"id": "x1", "state": "SWAPPED", "run": "r1"}))
-    args = {"source": "docs", "run": "r1", "paths": ["/srv/a b; reboot"], "stop": True, "older": True}
+    args = {
+        "source": "docs",
+        "run": "r1",
+        "paths": ["/srv/a b; reboot"],
+        "stop": True,
+        "older": True,
+        "no_witness": True,
+    }
     result = root.run(restore, args)
-    assert root.asked == [["restore", "docs", "--run=r1", "--path=/srv/a b; reboot", "--older", "--stop"]]
+    assert root.asked == [
+        ["restore", "docs", "--run=r1", "--path=/srv/a b; reboot", "--older", "--no-witness", "--stop"]
+    ]
     assert (result["id"], result["state"], result["changed"]) == ("x1", "SWAPPED", True)
 
 
