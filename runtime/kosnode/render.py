@@ -238,7 +238,10 @@ def _write_node_units(target: Path, result: Mapping[str, bytes], units_json: dic
     listing = target / "units.json"
     before = files.read_json(listing)["units"] if listing.exists() else {}
     now = units_json["units"]
-    (target / "units").mkdir(parents=True, exist_ok=True)
+    for folder in (target, target / "units"):
+        folder.mkdir(parents=True, exist_ok=True)
+        # The runtime reads what its node runs, whatever the umask of who shapes the host is.
+        folder.chmod(0o755)
     for name, data in result.items():
         path = target / name
         if not path.is_file() or path.read_bytes() != data:

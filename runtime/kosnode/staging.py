@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import admission, fetch, files, render, running, trial, unit, version
+from . import admission, disk, fetch, files, render, running, trial, unit, version
 from .admission import Release, Wish
 from .config import Config
 from .errors import DamagedError, InputError, NotFoundError, RefusedError, TrustError
@@ -282,10 +282,9 @@ def render_units(node: Node, config: Config, directory: Path, manifest: Manifest
     rendered = render.render(
         units, node.paths.slot(manifest.root), manifest.hash_of, config.units, taken=list(taken)
     )
-    (directory / "units").mkdir(exist_ok=True)
-    for name, data in rendered.files.items():
-        (directory / name).write_bytes(data)
-    (directory / "units.json").write_bytes(files.canonical(rendered.units_json))
+    disk.make_directory(directory / "units")
+    for name, data in {**rendered.files, "units.json": files.canonical(rendered.units_json)}.items():
+        disk.write(directory / name, [data], 0o444)
 
 
 def match(ref: str, releases: Iterable[Release]) -> Release:

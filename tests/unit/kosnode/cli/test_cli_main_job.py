@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -87,6 +88,20 @@ def test_the_unit_is_rendered_into_the_slot_it_runs_from(bed: CliNode) -> None:
     bed.kosctl("stage")
     text = (bed.paths.slot(manifest.root) / "units/kos-a.service").read_text()
     assert f'ExecStart="{bed.paths.slot(manifest.root)}/tree/bin/a"' in text
+
+
+@pytest.mark.parametrize("umask", [0o027, 0o077])
+def test_the_runtime_can_read_its_slot_whatever_the_umask_of_who_staged_it(bed: CliNode, umask: int) -> None:
+    """A hardened host gives such a umask to root and to SSH alike."""
+    bed.publish("1.0.0")
+    before = os.umask(umask)
+    try:
+        slot = Path(bed.operate("stage", release="1.0.0")["result"]["slot"])
+    finally:
+        os.umask(before)
+    modes = {str(path.relative_to(slot)): path.stat().st_mode & 0o777 for path in slot.rglob("*")}
+    assert {"units.json", "units", "units/kos-a.service", "tree/bin/a"} <= set(modes)
+    assert [name for name, mode in modes.items() if mode & 0o444 != 0o444] == []
 
 
 def test_a_patch_is_confirmed_and_rolled_back(bed: CliNode) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -449,6 +450,17 @@ def test_an_agent_that_is_added_touches_no_other(node: NodePaths) -> None:
         before.st_ctime_ns,
     )
     assert not apply(node)
+
+
+def test_the_runtime_can_read_the_units_of_the_node_whatever_the_umask_was(node: NodePaths) -> None:
+    add(node, "one")
+    before = os.umask(0o077)
+    try:
+        apply(node)
+    finally:
+        os.umask(before)
+    made = [node.node_units, *node.node_units.rglob("*")]
+    assert [path for path in made if path.stat().st_mode & 0o444 != 0o444] == []
 
 
 def test_a_unit_of_the_node_changes_with_its_files_and_goes_with_its_folder(node: NodePaths) -> None:
