@@ -267,7 +267,8 @@ def put_in_place(fresh: Path, version: str) -> Path:
 def ask_host(module: AnsibleModule, engine: Path, *, check_only: bool) -> _kosctl.Answer:
     """Have the engine make the host so, or only say what it would do."""
     check = ["--check"] if check_only else []
-    command = [str(engine / "bin/kosctl"), "host", "apply", "--json", *check]
+    # As its first line says, and not by that: a check unpacks into /tmp, where a host may let nothing run.
+    command = ["/usr/bin/python3", "-IB", str(engine / "bin/kosctl"), "host", "apply", "--json", *check]
     rc, stdout, stderr = module.run_command(command, data=module.params["prepared"]["spec"])
     return _kosctl.parse("host", rc, stdout, stderr)
 

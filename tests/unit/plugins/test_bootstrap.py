@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import stat
+import subprocess
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -208,3 +209,17 @@ def test_an_engine_takes_its_place_by_a_rename_and_a_damaged_one_goes(
         module.put_in_place(fresh, "1.0.0-x")
     assert [path.name for path in tmp_path.iterdir()] == ["1.0.0-x"]
     assert (tmp_path / "1.0.0-x/file").read_text() == "whole"
+
+
+def test_a_check_works_where_nothing_in_the_temporary_folder_may_be_run(tmp_path: Path) -> None:
+    def run_command(command: list[str], data: str) -> tuple[int, str, str]:
+        done = subprocess.run(command, input=data, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/kosctl"
+    answer = "{'ok': True, 'exit': 0, 'actions': sys.argv[1:]}"
+    program.write_text(f"import json, sys\nprint(json.dumps({answer}))\n")
+    program.chmod(0o644)  # no more than a file system that is mounted with noexec gives
+    host = SimpleNamespace(params={"prepared": {"spec": "{}"}}, run_command=run_command)
+    assert module.ask_host(host, tmp_path, check_only=True).actions == ["host", "apply", "--json", "--check"]
