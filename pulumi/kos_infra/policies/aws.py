@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..aws.settings import REQUIRED_TAGS
 from ..recording import Registration
 from . import rights
-from .rule import Rule, StackRule, child, has, mappings, texts
+from .rule import Rule, StackRule, child, has, is_world, mappings, texts
 
 TEMPLATE = "aws:ec2/launchTemplate:LaunchTemplate"
 INSTANCE = "aws:ec2/instance:Instance"
@@ -38,7 +38,6 @@ PROVIDER = "pulumi:providers:aws"
 BACKUPS = "backups"
 """Value of the tag kos:holds of what holds backups."""
 
-WORLD = ("0.0.0.0/0", "::/0")
 LOG_TYPES = {"api", "audit", "authenticator", "controllerManager", "scheduler"}
 _IMAGE = re.compile(r"ami-[0-9a-f]{8,17}")
 _VERSION = re.compile(r"v?[0-9]+\.[0-9]+.*")
@@ -149,7 +148,7 @@ def _closed(one: Registration) -> Iterator[str]:
         network = child(properties, "vpcConfig")
         public = network.get("endpointPublicAccess", True)
         allowed = texts(network.get("publicAccessCidrs"))
-        if public and (not allowed or set(WORLD) & set(allowed)):
+        if public and (not allowed or any(map(is_world, allowed))):
             yield "the API must be private, or name the networks from which it can be reached"
     else:
         yield from _world_let_in(one)
@@ -166,7 +165,7 @@ def _world_let_in(one: Registration) -> Iterator[str]:
     keys = ("cidrBlocks", "ipv6CidrBlocks", "cidrIpv4", "cidrIpv6")
     for way in ways:
         for address in (address for key in keys if has(way, key) for address in texts(way[key])):
-            if address in WORLD:
+            if is_world(address):
                 yield f"{address} is the world, and nothing is let in from there"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..recording import Registration
-from .rule import Rule, child, has, mappings, texts
+from .rule import Rule, child, has, is_world, mappings, texts
 
 POD = "kubernetes:core/v1:Pod"
 CRON_JOB = "kubernetes:batch/v1:CronJob"
@@ -26,7 +26,6 @@ WORKLOADS = frozenset(
 SERVICE = "kubernetes:core/v1:Service"
 INGRESS = "kubernetes:networking.k8s.io/v1:Ingress"
 VOLUME = "kubernetes:core/v1:PersistentVolumeClaim"
-_WORLD = ("0.0.0.0/0", "::/0")
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 
 
@@ -111,7 +110,7 @@ def _closed(one: Registration) -> Iterator[str]:
         yield "externalIPs take traffic of addresses that are others'"
     if spec.get("type") == "LoadBalancer":
         allowed = texts(spec.get("loadBalancerSourceRanges"))
-        if not allowed or set(_WORLD) & set(allowed):
+        if not allowed or any(map(is_world, allowed)):
             yield "loadBalancerSourceRanges must name networks, and not the world"
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any
 
 from ..recording import Registration
 
 Properties = Mapping[str, Any]
+
+WORLD_PREFIX = 8
 
 
 @dataclass(frozen=True)
@@ -100,3 +103,11 @@ def child(properties: Properties, key: str) -> Properties:
     """Return a property that is a mapping; an empty one where it is none."""
     value = properties.get(key)
     return value if isinstance(value, Mapping) else {}
+
+
+def is_world(address: str) -> bool:
+    """Whether a network is so wide that to name it keeps nobody out; two halves of the world are one each."""
+    try:
+        return ip_network(address, strict=False).prefixlen < WORLD_PREFIX
+    except ValueError:
+        return False

@@ -213,6 +213,20 @@ VIOLATIONS: list[tuple[str, str, Program]] = [
             "rule", security_group_id="sg-1", ip_protocol="tcp", cidr_ipv6="::/0", tags=TAGS
         ),
     ),
+    (
+        "closed",
+        "half of the world",
+        lambda: SecurityGroupIngressRule(
+            "rule", security_group_id="sg-1", ip_protocol="tcp", cidr_ipv4="128.0.0.0/1", tags=TAGS
+        ),
+    ),
+    (
+        "closed",
+        "the world in other letters",
+        lambda: SecurityGroupIngressRule(
+            "rule", security_group_id="sg-1", ip_protocol="tcp", cidr_ipv6="0::0/0", tags=TAGS
+        ),
+    ),
     ("closed", "a public subnet", lambda: Subnet("s", vpc_id="v", map_public_ip_on_launch=True, tags=TAGS)),
     ("closed", "an internet gateway", lambda: InternetGateway("gateway", vpc_id="vpc-1", tags=TAGS)),
     ("closed", "an API for everybody", lambda: cluster(vpc_config=_PUBLIC)),

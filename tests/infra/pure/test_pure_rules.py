@@ -6,6 +6,7 @@ import copy
 import json
 from typing import Any, get_args
 
+import boto3
 import jsonschema
 import pulumi
 import pytest
@@ -46,6 +47,10 @@ def test_zones_are_those_of_their_region() -> None:
     assert regions.zones("nowhere-1") == ()
     for region in regions.names():
         assert all(zone.startswith(region) for zone in regions.zones(region))
+
+
+def test_every_region_that_the_sdk_knows_has_its_zones_in_the_file() -> None:
+    assert set(regions.names()) == set(boto3.Session().get_available_regions("ec2"))
 
 
 GOOD: dict[str, Any] = contract.aws(
