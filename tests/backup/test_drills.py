@@ -18,6 +18,7 @@ import pytest
 from backup.backup_node import RECOVERY, BackupNode
 from backup.drill_world import DrillWorld, rest_server, texts
 from backup.files import listing, noise, tree
+from backup.s3_store import s3_store
 from backup.test_backup_runs import small_disk
 from kosnode.backup import signing
 
@@ -93,6 +94,21 @@ def test_an_append_only_server_is_read_with_its_password_known_to_the_proxy_alon
     assert b"kosnode" in seen.read_bytes()
     assert RECOVERY.encode() not in seen.read_bytes()
     assert b"RESTIC_REST_PASSWORD" not in seen.read_bytes()
+
+
+def test_a_store_without_files_of_its_own_is_read_with_credentials_that_can_only_read(
+    world: DrillWorld, tmp_path: Path
+) -> None:
+    bucket = tmp_path / "bucket"
+    bucket.mkdir()
+    Path(world.url).rename(bucket / "n1")
+    with s3_store(bucket) as (url, refused):
+        world.url = f"{url}n1"
+        world.environment = {"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "of these tests"}
+        report = world.report()
+    assert report["repository"]["access"] == "direct"
+    assert {one["name"]: one["outcome"] for one in report["controls"]} == ALL_RED
+    assert report["findings"] == refused == []
 
 
 def test_the_recovery_key_stands_in_no_file_no_log_and_no_command_line(

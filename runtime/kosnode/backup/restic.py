@@ -332,6 +332,13 @@ class Restic:
         shown = _Shown(self._progress, self.repository.name, total)
         self._check(self._run(words, on_line=shown.line))
 
+    def copy(self, snapshot: str) -> None:
+        """Copy a snapshot of another repository into this one, where it gets another id.
+
+        Which repository that is stands in what its backend is given (`RESTIC_FROM_…`).
+        """
+        self._checked(["copy", snapshot], on_line=self._pass_on)
+
     def check(self, subset: tuple[int, int]) -> list[str]:
         """Check the repository's structure, which does not find flipped bytes, and read a part of its data.
 

@@ -10,8 +10,8 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ from ..backup.kairoschain import LEDGER
 from ..backup.restic import Access, Restic, ResticError
 from ..backup.source import Finding
 from ..errors import DamagedError, KosError, TrustError, UntestedError
-from ..restore.choose import Chosen, Wish
+from ..restore.choose import Wish
 from ..restore.compare import Whereabouts
 from ..restore.restoring import check
 from . import exam, isolation, opening, scratch, upstream
 from .choice import Chance
 from .exam import Copy, Known
 from .opening import Opened
+from .proxy import Proxy
 from .remarks import FAILED, UNTESTED, Remark
 from .request import Request
 from .upstream import Part, Upstream
@@ -85,12 +86,12 @@ class Subject:
 
     Args:
         copy: what came back of it.
-        read: parts of the repository's files that were read to choose it, and to fetch it.
+        read: files of the repository that were read to choose and to fetch it; none where that is not known.
     """
 
     spec: SourceSpec
     copy: Copy
-    read: tuple[Mapping[str, Sequence[Part]], Mapping[str, Sequence[Part]]]
+    read: Collection[str]
 
     @property
     def name(self) -> str:
@@ -160,6 +161,8 @@ class OnCopy:
         self._folder = folder
         self._repository = folder / "repository"
         self._chance = chance
+        self._key: str | None = opened.key
+        self._read: Mapping[str, Sequence[Part]] = {}
 
     def run(self) -> list[Control]:
         """Make all of them."""
@@ -167,9 +170,7 @@ class OnCopy:
         try:
             self._folder.mkdir(mode=0o700)
             self._make()
-            found = self._verify()
-            if found is not None:
-                raise UntestedError(f"the undamaged copy is not whole: {found}")
+            self._learn()
         except KosError as error:
             why = error.message
             return [
@@ -179,7 +180,7 @@ class OnCopy:
         finally:
             # What came back of it lies beside it.
             disk.remove(self._folder / "back")
-        packs = f"one of the {self._packs} packs that {name} needs"
+        packs = f"one of the {len(self._packs)} packs that {name} needs"
         done = [
             _made("flipped-byte", name, f"a bit of {packs} is flipped", self._flipped),
             _made("missing-pack", name, f"{packs} is taken away", self._missing),
@@ -189,18 +190,20 @@ class OnCopy:
         return done
 
     @property
-    def _packs(self) -> int:
-        return len({name for read in self._subject.read for name in read if name.startswith("data/")})
+    def _packs(self) -> list[str]:
+        return sorted(name for name in self._read if name.startswith("data/"))
 
     def _make(self) -> None:
-        """Copy what the source needs: its packs whole, the index, its snapshot, the recovery key."""
+        """Make a copy of what the source needs, and of nothing else."""
+        size = self._subject.copy.chosen.manifest.size
         if self._opened.proxy is None:
-            raise UntestedError("a repository that is read without a proxy is not copied pack by pack")
+            scratch.check_room(self._folder, size, self._request.reserve_bytes)
+            self._copy_snapshot()
+            return
         source = self._opened.proxy.upstream
-        read = {name for one in self._subject.read for name in one}
         snapshot = self._subject.copy.chosen.snapshot.id
         names = ["config", f"keys/{self._opened.key}", f"snapshots/{snapshot}"]
-        names += sorted(name for name in read if re.match(r"(data|index)/.", name))
+        names += sorted(name for name in self._subject.read if re.match(r"(data|index)/.", name))
         size = sum(_size(source, name) for name in names)
         scratch.check_room(self._folder, size, self._request.reserve_bytes)
         for name in names:
@@ -209,27 +212,52 @@ class OnCopy:
             with source.open(name) as body:
                 disk.write(path, body.blocks, 0o600)
 
-    def _verify(self, key: str | None = None) -> str | None:
+    def _copy_snapshot(self) -> None:
+        """Have restic copy the snapshot, where files of the repository cannot be had."""
+        origin, timeout_s = self._opened.restic.repository, self._request.backend_timeout_s
+        made = Repository(origin.name, str(self._repository), ca=origin.ca)
+        with opening.secret(self._request.recovery_key) as secret:
+            opening.reading(made, Access(secret), timeout_s).init()
+            given = {
+                **self._request.environment,
+                "RESTIC_FROM_REPOSITORY": origin.url,
+                "RESTIC_FROM_PASSWORD_FILE": str(secret),
+                "RESTIC_FROM_KEY_HINT": self._opened.key,
+            }
+            opening.reading(made, Access(secret, given), timeout_s).copy(
+                self._subject.copy.chosen.snapshot.id
+            )
+        # The witness knows the snapshot by its first id alone.
+        self._key, self._known = None, replace(self._known, trail=None)
+
+    def _learn(self) -> None:
+        """See that the copy is whole, and what of it is read."""
+        proxy = Proxy(upstream.Folder(self._repository))
+        try:
+            with proxy.recording() as self._read:
+                found = self._verify(proxy.url)
+        finally:
+            proxy.close()
+        if found is not None:
+            raise UntestedError(f"the undamaged copy is not whole: {found}")
+
+    def _verify(self, url: str | None = None) -> str | None:
         """Do with the copy what was done with the repository; returns what is wrong.
 
         Raises:
             KosError: it could not be asked.
         """
         disk.remove(self._folder / "back")
-        with opening.secret(key or self._request.recovery_key) as secret:
-            repository = Repository(self._opened.restic.repository.name, str(self._repository))
-            access = Access(secret, key=self._opened.key)
-            restic = opening.reading(repository, access, self._request.backend_timeout_s)
-            if key is not None:
-                restic.identity()
-                return None
-            chosen = self._again(restic)
-            copy = exam.bring(restic, chosen, self._folder / "back")
-            return _first(exam.compare(copy))
+        with opening.secret(self._request.recovery_key) as secret:
+            restic = self._restic(secret, url)
+            run = self._subject.copy.chosen.manifest.run
+            chosen = self._known.find(Wish(self._subject.name, run, older=True), restic)
+            return _first(exam.compare(exam.bring(restic, chosen, self._folder / "back")))
 
-    def _again(self, restic: Restic) -> Chosen:
-        run = self._subject.copy.chosen.manifest.run
-        return self._known.find(Wish(self._subject.name, run, older=True), restic)
+    def _restic(self, secret: Path, url: str | None = None) -> Restic:
+        repository = Repository(self._opened.restic.repository.name, url or str(self._repository))
+        access = Access(secret, key=self._key)
+        return opening.reading(repository, access, self._request.backend_timeout_s)
 
     def _damaged(self) -> str | None:
         try:
@@ -238,17 +266,9 @@ class OnCopy:
             return error.message
 
     def _flipped(self) -> str | None:
-        # Where a read begins a blob begins that is needed; what lies between two blobs may not be.
-        begins = sorted(
-            (name, part.first)
-            for name, parts in self._subject.read[1].items()
-            if name.startswith("data/")
-            for part in parts
-        )
-        if not begins:
-            raise UntestedError("no pack was read")
         draws = self._chance.of("flipped byte")
-        name, first = draws.choice(begins)
+        # Where a read begins a blob begins that is needed; what lies between two blobs may not be.
+        name, first = draws.choice([(name, part.first) for name in self._packs for part in self._read[name]])
         place, bit = first + draws.randrange(_OF_A_BLOB), 1 << draws.randrange(8)
         path = upstream.place(self._repository, name)
         flip(path, place, bit)
@@ -258,18 +278,17 @@ class OnCopy:
             flip(path, place, bit)
 
     def _missing(self) -> str | None:
-        packs = sorted(name for name in self._subject.read[1] if name.startswith("data/"))
-        if not packs:
-            raise UntestedError("no pack was read")
-        path = upstream.place(self._repository, self._chance.one("missing pack", packs))
+        path = upstream.place(self._repository, self._chance.one("missing pack", self._packs))
         with _away(path, self._subject.copy):
             return self._damaged()
 
     def _wrong_key(self) -> str | None:
-        try:
-            return self._verify(key=f"not {self._request.recovery_key}")
-        except TrustError as error:
-            return error.message
+        with opening.secret(f"not {self._request.recovery_key}") as secret:
+            try:
+                self._restic(secret).identity()
+            except TrustError as error:
+                return error.message
+        return None
 
 
 def flip(path: Path, place: int, bit: int) -> None:

@@ -260,7 +260,7 @@ class Drilling:
                 if older.chosen is not None and older.chosen.snapshot.id == newest.chosen_id:
                     progress(f"{spec.name}: {boot.text(older.until)}" if older.until else spec.name)
                     exam.prove(older, spec, copy, self._places.sockets)
-            self._control(Subject(spec, copy, (self._read[spec.name], read)), opened, known, with_copy)
+            self._control(Subject(spec, copy, {*self._read[spec.name], *read}), opened, known, with_copy)
         disk.remove(folder)
         older = examined.points[-1]
         if older.kind == TIME and older.chosen is not None and older.chosen.snapshot.id != newest.chosen_id:
