@@ -49,6 +49,7 @@ SERVICE_ACCOUNT = "kos"
 OPERATOR_ACCOUNT = "kosops"
 NOLOGIN = "/usr/sbin/nologin"
 OPERATOR_HOME = Path("var/lib/kosops")
+_TAKEN_ACCOUNTS = ("root", SERVICE_ACCOUNT, OPERATOR_ACCOUNT)
 MAX_SPEC_BYTES = 32 * 1024 * 1024
 # Others that hold the lock for a moment only, and are waited for.
 PATIENT = ("recover", "fallback", "confirm")
@@ -291,6 +292,12 @@ class User:
             system.run(["useradd", *system.prefix(), *kind, *same])
         else:
             system.run(["usermod", *system.prefix(), "--home", self.home, "--shell", self.shell, self.name])
+
+
+_USERS = (
+    User(SERVICE_ACCOUNT, "/var/lib/kos", NOLOGIN, "kOS services"),
+    User(OPERATOR_ACCOUNT, f"/{OPERATOR_HOME}", "/bin/sh", "kOS operator"),
+)
 
 
 @dataclass(frozen=True)
@@ -692,8 +699,7 @@ def _accounts_and_folders(paths: NodePaths) -> list[Resource]:
     operator = Owned("root", OPERATOR_ACCOUNT, 0o750)
     home = paths.root / OPERATOR_HOME
     return [
-        User(SERVICE_ACCOUNT, "/var/lib/kos", NOLOGIN, "kOS services"),
-        User(OPERATOR_ACCOUNT, f"/{OPERATOR_HOME}", "/bin/sh", "kOS operator"),
+        *_USERS,
         *(Directory(path) for path in (paths.opt, paths.etc, paths.pinned_root.parent, paths.units_d)),
         *(Directory(path, service) for path in (paths.conf_d, paths.unit_config)),
         *(Directory(path) for path in (paths.var, paths.releases, paths.state, paths.journal.parent)),
@@ -851,6 +857,8 @@ def _apply(
     if check or not changes:
         return result
     stopped = _entries(paths) if touched.removed else {}
+    # Before they are made: what a killed run made is known to be ours.
+    record = {**record, "accounts": sorted({*record["accounts"], *(spec.accounts or ())})}
     _write_record({**record, "pending": [*touched.added, *touched.changed]}, paths)
     for resource, _found in planned:
         resource.apply(system)
@@ -993,6 +1001,7 @@ def _validate(
         places = (paths.pinned_root, paths.trust / "metadata/root.json")
         known = [place.read_bytes() for place in places if place.is_file()]
         check_root(spec.trust_root, known=known, now=now, replace=spec.replace_trust_root)
+    _check_accounts(spec, paths, system, record)
     merged = _merged(spec, paths, record)
     _check_authorities(spec, merged, paths)
     allowed = {SERVICE_ACCOUNT, *(spec.accounts or ())}
@@ -1007,6 +1016,24 @@ def _validate(
                 key=f"units.{node_unit.name}.entry.user",
             )
     return merged
+
+
+def _check_accounts(spec: Spec, paths: NodePaths, system: System, record: dict[str, Any]) -> None:
+    """Refuse to make an account ours that somebody else has: it would be changed, and go with kOS."""
+    for index, name in enumerate(spec.accounts or ()):
+        if name not in record["accounts"] and system.account(name) is not None:
+            raise InputError(
+                f"{name} is an account of this host already; leave it out, a unit may run as it all the same",
+                key=f"accounts[{index}]",
+            )
+    if (spec.node is None and spec.engine is None) or _record_path(paths).is_file():
+        return
+    for user in _USERS:
+        if system.account(user.name) is not None and user.plan(system):
+            raise InputError(
+                f"this host has an account {user.name} of somebody else's, a name that kOS needs",
+                key="accounts",
+            )
 
 
 def _check_authorities(spec: Spec, merged: config.Config | None, paths: NodePaths) -> None:
@@ -1202,8 +1229,6 @@ def _recorded(spec: Spec, record: dict[str, Any], kept: str | None) -> dict[str,
         updated["conf"] = sorted(spec.conf)
     if spec.units is not None:
         updated["units"] = sorted(unit.name for unit in spec.units)
-    if spec.accounts is not None:
-        updated["accounts"] = sorted({*record["accounts"], *spec.accounts})
     if spec.engine is not None:
         updated["previous_engine"] = kept
     return updated
@@ -1311,7 +1336,7 @@ def _accounts(value: Any) -> tuple[str, ...] | None:
     if not isinstance(value, list):
         raise InputError("must be a list of names", key="accounts")
     for index, name in enumerate(value):
-        if not isinstance(name, str) or not _ACCOUNT.fullmatch(name) or name in ("root", OPERATOR_ACCOUNT):
+        if not isinstance(name, str) or not _ACCOUNT.fullmatch(name) or name in _TAKEN_ACCOUNTS:
             raise InputError("is not the name of an account for services", key=f"accounts[{index}]")
     return tuple(value)
 

@@ -169,6 +169,42 @@ def test_sudoers_that_visudo_refuses_are_never_put_in_place(
 
 
 @pytest.mark.parametrize(
+    ("line", "accounts", "key"),
+    [
+        ("postgres:x:26:26::/var/lib/postgresql:/bin/bash", ["postgres"], "accounts[0]"),
+        ("nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin", ["scribe", "nobody"], "accounts[1]"),
+        ("kos:x:1000:1000:Kosta:/home/kos:/bin/bash", [], "accounts"),
+    ],
+)
+def test_an_account_of_somebody_else_is_neither_changed_nor_taken_away(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path, line: str, accounts: list[str], key: str
+) -> None:
+    passwd = paths.root / "etc/passwd"
+    passwd.write_text(f"{passwd.read_text()}{line}\n")
+    before = everything(paths)
+
+    with pytest.raises(InputError) as refused:
+        apply({**spec, "accounts": accounts}, paths, system, shell)
+
+    assert refused.value.key == key
+    assert everything(paths) == before
+
+
+def test_an_account_that_a_run_made_before_it_was_killed_is_ours(
+    spec: Any, paths: NodePaths, system: FakeSystem, shell: Path
+) -> None:
+    system.refuses.add("visudo")
+    with pytest.raises(KosError):
+        apply(spec, paths, system, shell)
+    assert system.account("scribe") is not None
+    system.refuses.clear()
+
+    apply(spec, paths, system, shell)
+    host.remove(paths, purge=True, check=False, system=system)
+    assert system.account("scribe") is None
+
+
+@pytest.mark.parametrize(
     ("change", "key"),
     [
         ({"nonsense": 1}, "nonsense"),
