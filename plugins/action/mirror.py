@@ -62,7 +62,7 @@ class ActionModule(NodeAction):
         # All of the folder is made as the publisher's, or removed: it has to be one of ours.
         if foreign := _mirror.foreign(here["files"]):
             raise AnsibleActionFail(
-                f"mirror_root names {args['root']}, which is no mirror: it holds {foreign}; "
+                f"mirror_root names {args['root']}, which is no mirror: it holds {foreign!r}; "
                 "name an empty folder"
             )
         if args["state"] == "absent":

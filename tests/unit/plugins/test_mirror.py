@@ -63,7 +63,7 @@ def test_a_folder_that_holds_anything_else_is_neither_made_a_mirror_nor_removed(
     action._low_level_execute_command = lambda *_, **__: {"rc": 0, "stdout": said, "stderr": ""}
     action._execute_module = lambda **asked: done.append(asked["module_name"]) or {}
 
-    with pytest.raises(AnsibleActionFail, match=r"/home, which is no mirror: it holds alice/thesis\.tex"):
+    with pytest.raises(AnsibleActionFail, match=r"/home, which is no mirror: it holds 'alice/thesis\.tex"):
         action.run(None, {})
     assert done == []
 
