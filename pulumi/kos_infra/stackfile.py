@@ -53,4 +53,6 @@ def read(path: Path) -> StackFile:
         config = yaml.safe_load(path.read_text("utf-8"))["config"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot be read with the Pulumi.yaml beside it: {error}") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: config: must be a mapping", key="config")
     return StackFile(path.parent, project, stack, config)

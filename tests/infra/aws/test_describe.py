@@ -147,6 +147,15 @@ def exported(one: Registration) -> dict[str, object]:
     }
 
 
+def test_a_stack_file_without_settings_gets_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: x")
+    (tmp_path / "Pulumi.dev.yaml").write_text("config:\n")
+    assert describe.main([str(tmp_path / "Pulumi.dev.yaml")]) == 2
+    assert "config: must be a mapping" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
