@@ -303,6 +303,9 @@ def _run_probe(probe: _Probe, clock: Clock, deadline: float) -> CheckResult:
             ok, detail = _probe_file_age(check, clock)
     except OSError as error:
         ok, detail = False, _os_error(error, check.timeout_s)
+    except ValueError as error:
+        # A name that no resolver takes, such as a..b.
+        ok, detail = False, f"cannot be asked: {error}"
     return CheckResult(probe.unit, check.label, ok, _one_line(detail), _ms_since(began), probe.required)
 
 

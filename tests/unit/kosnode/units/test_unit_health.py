@@ -316,6 +316,12 @@ def test_a_port_that_accepts_is_healthy() -> None:
         assert probe({"tcp": {"port": listening.getsockname()[1]}}).ok
 
 
+def test_a_host_that_cannot_be_a_name_is_told_at_once() -> None:
+    result = probe({"tcp": {"host": "a..b", "port": 1}}, timeout_s=5)
+    assert not result.ok
+    assert "cannot be asked: " in result.detail
+
+
 # Commands and files
 
 
