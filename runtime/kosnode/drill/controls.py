@@ -20,6 +20,7 @@ from ..backup.config import Repository, SourceSpec
 from ..backup.kairoschain import LEDGER
 from ..backup.restic import Access, Restic, ResticError
 from ..backup.source import Finding
+from ..command import as_known
 from ..errors import DamagedError, KosError, TrustError, UntestedError
 from ..restore.choose import Wish
 from ..restore.compare import Whereabouts
@@ -171,8 +172,8 @@ class OnCopy:
             self._folder.mkdir(mode=0o700)
             self._make()
             self._learn()
-        except KosError as error:
-            why = error.message
+        except (KosError, OSError) as error:
+            why = as_known(error).message
             return [
                 Control(one, name, "a copy of the repository is damaged", NOT_TESTED, why, 0)
                 for one in ("flipped-byte", "missing-pack", "wrong-key")
@@ -375,7 +376,7 @@ def _made(name: str, source: str, text: str, work: Callable[[], str | None]) -> 
         found = work()
         outcome = GREEN if found is None else RED
     except (KosError, OSError) as error:
-        found = error.message if isinstance(error, KosError) else str(error)
+        found = as_known(error).message
         outcome = NOT_TESTED
     return Control(name, source, text, outcome, found, round((time.monotonic() - began) * 1000))
 

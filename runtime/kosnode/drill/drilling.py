@@ -21,7 +21,7 @@ from ..backup.memory import Trail
 from ..backup.source import Restored
 from ..backup.trail import Line
 from ..backup.witness import connect
-from ..errors import DamagedError, InputError, KosError, UntestedError
+from ..errors import DamagedError, InputError, KosError, NotFoundError, UntestedError
 from ..ledger import anchor, verifier
 from ..restore.choose import Wish
 from ..restore.compare import Whereabouts
@@ -132,7 +132,7 @@ class Drilling:
             self._drill(opened, Known(self._request.node, self._request.node_keys, self._trail()))
         if proxy is not None:
             found.writes_refused = proxy.refused
-            if found.remarks and proxy.errors:
+            if found.all_remarks and proxy.errors:
                 found.remarks.append(Remark("backend", proxy.errors[-1], NOTE))
         return found
 
@@ -146,7 +146,11 @@ class Drilling:
         self._check_room(drilled)
         smallest = self._smallest(drilled)
         for spec in drilled:
-            self._source(spec, opened, known, with_copy=spec.name == smallest)
+            examined = Examined(spec, [self._newest[spec.name]])
+            self._found.sources.append(examined)
+            self._source(examined, opened, known, with_copy=spec.name == smallest)
+            for one in examined.points:
+                one.forget_entries()
         if smallest is None:
             said = "no source came back whole, on which the verification itself could be put to the test"
             self._found.remarks.append(Remark("no-control", said, remarks.UNTESTED))
@@ -181,6 +185,7 @@ class Drilling:
                 self._choose_newest(spec.name, opened, known)
             if spec.name in self._found.left:
                 self._found.remarks += self._newest[spec.name].remarks
+                self._newest[spec.name].forget_entries()
         unknown = sorted(set(self._newest) - {spec.name for spec in table})
         for name in unknown:
             said = f"the repository has snapshots of {name}, which the table does not name"
@@ -208,6 +213,8 @@ class Drilling:
                     document = files.read_json(path)
                     disk.remove(folder)
                     return self._without_commands(_table_in(document))
+        if not names or any(one.chosen is None for one in self._newest.values()):
+            raise NotFoundError("no table of sources can be had of the repository", key="table")
         raise InputError("table: is missing, and no snapshot of method node holds one", key="table")
 
     def _without_commands(self, table: Sequence[SourceSpec]) -> list[SourceSpec]:
@@ -243,10 +250,9 @@ class Drilling:
         ]
         return min(sizes)[1] if sizes else None
 
-    def _source(self, spec: SourceSpec, opened: Opened, known: Known, *, with_copy: bool) -> None:
-        newest = self._newest[spec.name]
-        examined = Examined(spec, [newest])
-        self._found.sources.append(examined)
+    def _source(self, examined: Examined, opened: Opened, known: Known, *, with_copy: bool) -> None:
+        """Examine a source at its newest point and at another, and damage copies of it."""
+        spec, (newest,) = examined.spec, examined.points
         folder = self._scratch.path / "source"
         copy, read = self._bring(newest, spec, opened, folder)
         if copy is None:

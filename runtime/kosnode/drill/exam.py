@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,15 @@ class Exam:
         began = time.monotonic()
         try:
             yield
-        except KosError as error:
+        except (KosError, OSError) as error:
             self.remarks.append(remarks.of_error(error, self.source))
         finally:
             self.ms[name] += round((time.monotonic() - began) * 1000)
+
+    def forget_entries(self) -> None:
+        """Let go of the entries of the manifest, which may be a million."""
+        if self.chosen is not None:
+            self.chosen = replace(self.chosen, manifest=replace(self.chosen.manifest, entries=()))
 
     def as_json(self) -> dict[str, Any]:
         chosen = self.chosen
@@ -160,7 +165,9 @@ class Known:
 
 def bring(restic: Restic, chosen: Chosen, folder: Path) -> Copy:
     """Fetch a snapshot into a new folder; raises KosError."""
-    folder.mkdir(mode=0o700)
+    disk.remove(folder)
+    # The account of a verifier passes through.
+    folder.mkdir(mode=0o711)
     places = places_in(chosen.manifest, lambda root: folder)
     fetch(restic, chosen.snapshot.id, chosen.manifest.entries, places)
     return Copy(chosen, folder, places)

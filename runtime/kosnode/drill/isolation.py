@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import struct
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -116,6 +117,7 @@ def _inside(work: Callable[[], object], writer: int, mask: Iterable[int]) -> Non
     except (KeyboardInterrupt, Terminated):
         code = 2
     except BaseException as error:
+        traceback.print_exc()
         with os.fdopen(os.dup(writer), "wb") as stream:
             said = f"unexpected {type(error).__name__}: {error}"
             stream.write(pickle.dumps((False, (KosError, said, None, None))))

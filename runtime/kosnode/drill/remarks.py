@@ -8,12 +8,13 @@ from typing import Any
 
 from ..backup.restic import BackendError
 from ..backup.source import Finding
+from ..command import as_known
 from ..errors import BusyError, DiskError, InputError, KosError, UntestedError
 
 FAILED, UNTESTED, NOTE = "failed", "untested", "note"
 VERIFIED_OUTCOME, FAILED_OUTCOME, UNTESTED_OUTCOME = "VERIFIED", "FAILED", "COULD_NOT_TEST"
 # What lies with the host of the drill, or with the way to the repository, says nothing of the backup.
-_OF_THE_HOST = (BackendError, BusyError, DiskError, InputError, UntestedError)
+_OF_THE_HOST = (BackendError, BusyError, DiskError, InputError, UntestedError, OSError)
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,11 @@ def of_finding(finding: Finding, source: str) -> Remark:
     return Remark(finding.code, finding.text, FAILED, source, finding.path)
 
 
-def of_error(error: KosError, source: str | None = None) -> Remark:
+def of_error(error: KosError | OSError, source: str | None = None) -> Remark:
     """Return an error as a remark: it fails the drill unless it is the host's, or the way's."""
     weight = UNTESTED if isinstance(error, _OF_THE_HOST) else FAILED
-    return Remark(error.kind, error.message, weight, source)
+    known = as_known(error)
+    return Remark(known.kind, known.message, weight, source)
 
 
 def outcome(remarks: Iterable[Remark]) -> str:

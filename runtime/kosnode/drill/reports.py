@@ -78,21 +78,25 @@ class Reports:
 
     def finish_killed(self) -> None:
         """Finish or remove what a drill left that was killed while it wrote its report."""
+        if not self._folder.is_dir():
+            return
+        names = [path.name for path in self._folder.iterdir()]
+        for name in names:
+            if name.startswith("."):
+                (self._folder / name).unlink()
         known = {str(one["id"]) for one in self.lines()}
-        before = self.last()
-        for path in sorted(self._folder.glob("*.json")):
-            if path.stem in known or not ID.fullmatch(path.stem):
+        for id_ in sorted({name.partition(".")[0] for name in names} - known):
+            if not ID.fullmatch(id_):
                 continue
             try:
-                report, sha3 = self._read(path.stem)
-                if report["previous"] != before:
+                report, sha3 = self._read(id_)
+                if report["previous"] != self.last():
                     raise KosError("it does not follow")
             except (KosError, OSError, KeyError):
-                for name in _names(path.stem):
+                for name in _names(id_):
                     (self._folder / name).unlink(missing_ok=True)
             else:
                 self._chain.append(_line(report, sha3))
-                before = self.last()
 
     def check(self, expected: str | None = None) -> list[Remark]:
         """Return what is wrong with the reports.

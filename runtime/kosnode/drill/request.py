@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -72,6 +73,10 @@ def parse(data: bytes) -> Request:
     url = repository["url"]
     if urlsplit(url.partition(":")[2] if "://" in url else "").password is not None:
         refuse(WHERE, "repository.url", "holds a password; secrets belong into repository.environment")
+    try:
+        ssl.create_default_context(cadata=repository.get("ca"))
+    except ssl.SSLError:
+        refuse(WHERE, "repository.ca", "holds no certificate in PEM that can be read")
     for name in repository.get("environment", {}):
         if not config.is_for_backends(name):
             refuse(WHERE, f"repository.environment.{name}", "is not for a backend to set")

@@ -85,6 +85,9 @@ def remove_killed(places: DrillPlaces) -> list[str]:
         InputError: what says where it was cannot be read.
         DiskError: it cannot be removed.
     """
+    for path in places.var.glob(f".{places.open.name}.*"):
+        # What was being written when it was killed.
+        path.unlink()
     try:
         found = files.read_json(places.open)
     except FileNotFoundError:
