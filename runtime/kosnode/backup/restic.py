@@ -487,7 +487,7 @@ class Restic:
     ) -> None:
         """Wait for the end, hand on lines, and raise BackendError where nothing moves."""
         lines = _Lines(out)
-        shown = ""
+        shown: object = None
         moved = time.monotonic()
         # This wakes at the end of the process, where `wait` would look for it a hundred times a second.
         descriptor = os.pidfd_open(process.pid)
@@ -497,11 +497,16 @@ class Restic:
             ended = False
             while not ended:
                 ended = bool(waiting.poll(_POLL_MS))
-                for line in lines.new():
-                    seen = _CLOCK.sub("", _without_time(line))
-                    if seen != shown:
-                        shown, moved = seen, time.monotonic()
-                    if on_line is not None:
+                if on_line is None:
+                    # What it writes need not be lines: a dump is one of many megabytes.
+                    size = os.fstat(out.fileno()).st_size
+                    if size != shown:
+                        shown, moved = size, time.monotonic()
+                else:
+                    for line in lines.new():
+                        seen = _CLOCK.sub("", _without_time(line))
+                        if seen != shown:
+                            shown, moved = seen, time.monotonic()
                         on_line(line)
                 if not ended and time.monotonic() - moved > self._timeout_s:
                     raise self._dead(verb, _whole(err).decode("utf-8", "replace"))
