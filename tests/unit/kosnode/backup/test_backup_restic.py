@@ -161,6 +161,16 @@ def test_progress_keeps_a_long_call_alive(fake: FakeRestic, store: Restic, tmp_p
     assert store.backup([tmp_path], host="n1", tags=[]).snapshot == "f" * 64
 
 
+def test_what_grows_without_an_end_of_a_line_is_progress(
+    fake: FakeRestic, store: Restic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_timeout_s", 2)
+    fake.says(
+        out='"an id"}', script="printf '{\"id\":'; for n in 1 2 3 4 5 6 7; do printf ' '; sleep 0.5; done"
+    )
+    assert store.identity() == "an id"
+
+
 def test_a_clock_that_ticks_is_no_progress(fake: FakeRestic, store: Restic, tmp_path: Path) -> None:
     line = '{"message_type":"status","bytes_done":1,"seconds_elapsed":%d}'
     fake.says(script=f"n=0; while :; do n=$((n+1)); printf '{line}\\n' $n; sleep 0.2; done")
