@@ -228,6 +228,13 @@ def test_the_contract_says_what_the_inventory_needs_and_keeps_its_schema(prod: R
     assert said["dns_zone"] == prod.one("aws:route53/zone:Zone", "private").inputs["name"]
 
 
+def test_the_administrators_key_lets_site_in_and_the_operators_key_does_not(run: Run) -> None:
+    for template in run("aws_fleet", "dev").of_type(TEMPLATE):
+        config = json.loads(base64.b64decode(template.inputs["userData"]).decode().partition("\n")[2])
+        (key,) = config["ssh_authorized_keys"]
+        assert key.endswith(" administrator")
+
+
 def test_a_change_of_one_group_leaves_the_user_data_of_the_others_alone(run: Run) -> None:
     def templates(change: Any) -> dict[str, str]:
         recorded = run("aws_fleet", "prod", change)
