@@ -204,8 +204,8 @@ def list_runs(context: Context, args: argparse.Namespace) -> Result:
     known = {(entry["run"], entry["source"]): entry for entry in runs}
     found: dict[str, dict[str, Any]] = {}
     for repository in context.config.repositories:
-        wanted = [f"source={args.source}"] if args.source else []
-        for snapshot in context.restic(repository).snapshots(*wanted):
+        tags = [f"source={args.source}"] if args.source else []
+        for snapshot in context.restic(repository).snapshots(*tags):
             run_id, name = snapshot.tag("run"), snapshot.tag("source")
             if run_id is None or name is None:
                 continue
@@ -213,8 +213,9 @@ def list_runs(context: Context, args: argparse.Namespace) -> Result:
             row = _row_of(found, run_id, boot.text(snapshot.time), name, entry)
             row["snapshots"] = [old for old in row["snapshots"] if old["repository"] != repository.name]
             row["snapshots"].append({"repository": repository.name, "id": snapshot.id})
+    wanted = [args.source] if args.source else [spec.name for spec in context.config.sources]
     for failed in _failed_since(runs):
-        if args.source in (None, failed["source"]):
+        if failed["source"] in wanted:
             _row_of(found, failed["run"], failed["time"], failed["source"], failed)
     listed = [{**one, "sources": list(one["sources"].values())} for _, one in sorted(found.items())]
     lines = [
