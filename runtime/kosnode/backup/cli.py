@@ -259,8 +259,8 @@ def bind(work: Work) -> Callable[[argparse.Namespace], Result]:
     """Return a verb as the command line calls it, with a line in the audit log where it changes something."""
 
     def call(args: argparse.Namespace) -> Result:
-        # A run holds values by the hundred thousand, none of which holds itself: to look for circles in them as
-        # often as Python does takes a sixth of its time.
+        # A run holds values by the hundred thousand, none of which holds itself: to look for circles in them
+        # as often as Python does takes a sixth of its time.
         gc.set_threshold(200_000, 50, 50)
         context = Context(NodePaths(args.root))
         try:
