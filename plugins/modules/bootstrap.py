@@ -99,7 +99,7 @@ options:
     elements: str
     default: []
   service_accounts:
-    description: System accounts for units that name a user of their own.
+    description: System accounts to make for units that name a user of their own; none that the host has.
     type: list
     elements: str
     default: []

@@ -36,7 +36,7 @@ options:
     description: The publisher's public folder on the controller. Required for O(state=present).
     type: path
   root:
-    description: Folder on the host.
+    description: Folder on the host, with nothing else in it.
     type: path
     default: /srv/kos-mirror
   port:
