@@ -130,6 +130,17 @@ def test_a_canary_that_falls_back_stops_the_rest_and_the_end_is_red(fleet: Fleet
     assert [fleet.now(node, "lease") for node in NODES] == [None] * 4
 
 
+def test_a_node_that_takes_the_question_and_never_answers_stops_the_rest(fleet: Fleet) -> None:
+    """Its link stands and its disk hangs, or it means no good: no data is not success (C20)."""
+    fleet.tell("n1", silent="activate")
+    done = fleet.patch(release="1.1.0", lease_ttl=15)
+
+    assert done.returncode != 0
+    assert fleet.asked("activate") == ["n1"]
+    assert "Not touched: n2, n3, n4" in done.stdout
+    assert [fleet.now(node, "lease") for node in NODES] == [None] * 4
+
+
 def test_a_node_of_the_last_wave_that_would_refuse_stops_it_before_the_first(fleet: Fleet) -> None:
     """Too little disk, or no release for its architecture: known by its plan (C20, D06)."""
     fleet.tell("n4", full=True)

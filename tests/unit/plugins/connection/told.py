@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ VERSIONS = ("1.0.0", "1.1.0")
 
 
 class Connection(ConnectionBase):
-    """A node file holds `current`, `lease`, and how the node behaves: `dead`, `dies`, `unhealthy`, `full`."""
+    """A node file holds `current`, `lease`, and how the node behaves.
+
+    That is `dead`, `dies`, `unhealthy`, `full`, or `silent`: it takes what is asked and never answers.
+    """
 
     transport = "told"
     has_pipelining = True
@@ -56,6 +60,8 @@ class Connection(ConnectionBase):
             log.write(f"{node} {request['verb']} {json.dumps(request['options'], sort_keys=True)}\n")
         if state.get("dead"):
             raise AnsibleConnectionFailure(f"{node}: no route to host")
+        if state.get("silent") == request["verb"]:
+            time.sleep(600)
         answer = Node(state).answer(request["verb"], request["options"])
         path.write_text(json.dumps(state))
         return answer["exit"], json.dumps(answer).encode(), b""
