@@ -84,4 +84,7 @@ class Rows:
             before = json.loads(FILE.read_text())
             rows = {**{row["name"]: row for row in before if row["lane"] not in whole}, **rows}
         FILE.parent.mkdir(parents=True, exist_ok=True)
-        FILE.write_text(json.dumps([rows[name] for name in sorted(rows)], indent=2) + "\n")
+        # In the place of the old file, which may be root's.
+        new = FILE.with_suffix(".new")
+        new.write_text(json.dumps([rows[name] for name in sorted(rows)], indent=2) + "\n")
+        new.replace(FILE)
