@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import files, schema
-from ..errors import InputError
+from ..errors import DamagedError, InputError
+from ..running import read_units
 from .source import Finding, Move, Prepared, Restored, Root, Source, SwapPlan
 
 _OF_ETC = ("backup.json", "conf.d", "keys", "node.json", "trust", "unit.d", "units.d")
@@ -53,4 +54,15 @@ class Node(Source):
         # key, too: that of the one before it is not what its witness lets in.
         kept = [self.places.node.audit] if self.places.node.audit.exists() else []
         kept += [self.places.key.parent] if self.places.key.exists() else []
-        return SwapPlan([Move(root.live, root.stored) for root in restored.roots if root.live not in kept])
+        moves = [Move(root.live, root.stored) for root in restored.roots if root.live not in kept]
+        return SwapPlan(moves, self._services())
+
+    def _services(self) -> list[str]:
+        """Return the services of all units: one that runs on could no longer write to its state."""
+        paths = self.places.node
+        found: list[str] = []
+        for path in (paths.current / "units.json", paths.node_units / "units.json"):
+            # One that is missing or damaged does not keep a node from being restored.
+            with contextlib.suppress(DamagedError):
+                found += [str(unit["service"]) for unit in read_units(path)["units"].values()]
+        return found

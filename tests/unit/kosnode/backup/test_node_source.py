@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from kosnode.backup.config import SourceSpec
 from kosnode.backup.node import Node
 from kosnode.backup.places import Places
-from kosnode.backup.source import Restored, Root
+from kosnode.backup.source import Restored, Root, SwapPlan
 from kosnode.paths import NodePaths
 
 
@@ -18,12 +19,15 @@ def places(tmp_path: Path) -> Places:
     return Places(NodePaths(tmp_path / "node"))
 
 
-def replaced(places: Places) -> set[Path]:
-    """Return what a restore of keys, audit log and configuration would exchange."""
+def plan(places: Places) -> SwapPlan:
+    """Return what a restore of keys, audit log and configuration would do."""
     live = (places.key.parent, places.node.audit, places.node.node_json)
     restored = Restored([Root(path, Path("/restored") / path.name) for path in live], {}, Path("/scratch"))
-    plan = Node(SourceSpec("node", "critical", "node"), places).swap_plan(restored)
-    return {move.live for move in plan.moves}
+    return Node(SourceSpec("node", "critical", "node"), places).swap_plan(restored)
+
+
+def replaced(places: Places) -> set[Path]:
+    return {move.live for move in plan(places).moves}
 
 
 def test_a_new_machine_keeps_the_key_by_which_its_witness_lets_it_in(places: Places) -> None:
@@ -41,3 +45,13 @@ def test_the_log_of_what_was_done_since_is_kept(places: Places) -> None:
     places.node.audit.parent.mkdir(parents=True)
     places.node.audit.touch()
     assert places.node.audit not in replaced(places)
+
+
+def test_units_do_not_run_on_with_the_state_of_before(places: Places) -> None:
+    """A unit that runs on has the state that moved away before it, and can write to neither."""
+    assert plan(places).services == []
+    for folder, name in ((places.node.current, "kosd"), (places.node.node_units, "mine")):
+        folder.mkdir(parents=True)
+        listing = {"release": "node", "units": {name: {"service": f"kos-{name}.service"}}, "files": {}}
+        (folder / "units.json").write_text(json.dumps(listing))
+    assert plan(places).services == ["kos-kosd.service", "kos-mine.service"]
