@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from backup.backup_node import RECOVERY, BackupNode
+from backup.servers import free_port, listening
 from kosnode import schema
 
 
@@ -97,25 +95,9 @@ def texts(report: Mapping[str, Any], weight: str = "failed") -> list[str]:
 
 
 @contextmanager
-def rest_server(programs: Path, folder: Path, *words: str) -> Iterator[str]:
-    """Serve a folder with rest-server on loopback, append-only; yields its address."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+def append_only_server(programs: Path, folder: Path) -> Iterator[str]:
+    """Serve a folder with rest-server, append-only and to each user what is theirs; yields its address."""
+    port = free_port()
     argv = [str(programs / "restic-rest-server"), "--path", str(folder), "--listen", f"127.0.0.1:{port}"]
-    server = subprocess.Popen(
-        [*argv, "--append-only", *(words or ("--no-auth",))],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "HOME": str(folder)},
-    )
-    try:
-        for _ in range(200):
-            with socket.socket() as one:
-                if one.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"rest:http://127.0.0.1:{port}/"
-    finally:
-        server.kill()
-        server.wait()
+    with listening([*argv, "--append-only", "--private-repos"], port) as server:
+        yield server.url

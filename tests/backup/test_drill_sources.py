@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import sqlite3
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,9 +16,10 @@ import pytest
 
 from backup.backup_node import BackupNode
 from backup.drill_world import DrillWorld, texts
-from backup.files import tree
+from backup.files import noise, tree
 from backup.postgres_world import PostgresWorld, postgres_world
 from backup.test_databases import wait_a_second
+from backup.test_drills import largest_pack
 from backup.test_kairoschain import append, data_directory
 
 
@@ -43,7 +47,8 @@ def executable(path: Path, text: str) -> Path:
 @pytest.fixture
 def mixed(node: BackupNode, tmp_path: Path) -> DrillWorld:
     """A node with a tree, a database, a ledger and itself, with two runs."""
-    ledger = data_directory(tmp_path / "kairos")
+    ledger, data = data_directory(tmp_path / "kairos"), tree(tmp_path)
+    noise(data / "noise", 100_000, 1)
     database = tmp_path / "app.db"
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute("CREATE TABLE record (id INTEGER PRIMARY KEY, filler BLOB)")
@@ -54,7 +59,7 @@ def mixed(node: BackupNode, tmp_path: Path) -> DrillWorld:
             "app": {"class": "critical", "method": "sqlite", "path": str(database)},
             "chain": {"class": "critical", "method": "kairoschain", "path": str(ledger)},
             "self": {"class": "high", "method": "node"},
-            "files": {"class": "low", "method": "tree", "path": str(tree(tmp_path))},
+            "files": {"class": "low", "method": "tree", "path": str(data)},
         },
     )
     for _ in range(2):
@@ -116,6 +121,34 @@ def test_a_verifier_that_this_host_lacks_is_no_failure_and_no_success(mixed: Dri
     table = {"app": {**mixed.node.table["sources"]["app"], "verifier": ["/nowhere/at-all"]}}
     report = mixed.report(15, table=table)
     assert texts(report, "untested")[0] == "the verifier of app, /nowhere/at-all, is not on this host"
+
+
+def test_a_verifier_runs_as_the_account_of_its_source(mixed: DrillWorld) -> None:
+    with tempfile.TemporaryDirectory(prefix="kos-drill-") as name:
+        # Where every account may pass through.
+        folder = Path(name)
+        folder.chmod(0o711)
+        verifier = executable(folder / "verifier", 'test "$(id -un)" = nobody && test -r "$1"')
+        verifier.chmod(0o755)
+        database = Path(mixed.node.table["sources"]["app"]["path"])
+        os.chown(database, pwd.getpwnam("nobody").pw_uid, -1)
+        mixed.node.run()
+        row = {**mixed.node.table["sources"]["app"], "verifier": [str(verifier)], "owner": "nobody"}
+        mixed.report(table={"app": row}, scratch=str(folder / "drills"))
+        assert list((folder / "drills").iterdir()) == []
+
+
+@pytest.mark.fault
+def test_what_is_wrong_with_one_source_does_not_keep_others_from_being_drilled(mixed: DrillWorld) -> None:
+    # That of the tree, which is much larger than all others together.
+    largest_pack(Path(mixed.url)).unlink()
+    report = mixed.report(10, sources=["files", "self", "app"])
+    assert {one["name"]: one["outcome"] for one in report["sources"]} == {
+        "files": "FAILED",
+        "self": "VERIFIED",
+        "app": "VERIFIED",
+    }
+    assert set(controls(report).values()) == {"red"}
 
 
 @pytest.fixture

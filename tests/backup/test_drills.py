@@ -16,14 +16,17 @@ from typing import Any
 import pytest
 
 from backup.backup_node import RECOVERY, BackupNode
-from backup.drill_world import DrillWorld, rest_server, texts
+from backup.drill_world import DrillWorld, append_only_server, texts
 from backup.files import listing, noise, tree
 from backup.s3_store import s3_store
+from backup.servers import rest_server
 from backup.test_backup_runs import small_disk
+from backup.test_targets import certificate
 from kosnode.backup import signing
 
 ROUNDS = int(os.environ.get("KOS_ROUNDS", "3"))
 SEED = int(os.environ.get("KOS_SEED", random.SystemRandom().randrange(1 << 32)))
+__all__ = ["certificate"]
 ALL_RED = dict.fromkeys(("missing-file", "flipped-byte", "missing-pack", "wrong-key"), "red")
 
 
@@ -83,7 +86,7 @@ def test_an_append_only_server_is_read_with_its_password_known_to_the_proxy_alon
     verifier.write_text(f"#!/bin/sh\nenv > {seen}; cat /proc/*/cmdline >> {seen} 2>&-\nexit 0\n")
     verifier.chmod(0o755)
     table = {"files": {**world.node.table["sources"]["files"], "verifier": [str(verifier)]}}
-    with rest_server(world.host.programs, served, "--private-repos") as url:
+    with append_only_server(world.host.programs, served) as url:
         world.url = f"{url}n1/"
         report = world.report(15, environment=None)
         assert "answered 401" in texts(report, "untested")[0]
@@ -94,6 +97,18 @@ def test_an_append_only_server_is_read_with_its_password_known_to_the_proxy_alon
     assert b"kosnode" in seen.read_bytes()
     assert RECOVERY.encode() not in seen.read_bytes()
     assert b"RESTIC_REST_PASSWORD" not in seen.read_bytes()
+
+
+def test_a_server_behind_tls_is_believed_by_its_certificate_alone(
+    world: DrillWorld, certificate: tuple[Path, Path]
+) -> None:
+    made, key = certificate
+    tls = ("--tls", "--tls-cert", str(made), "--tls-key", str(key))
+    with rest_server(world.host.programs, Path(world.url), *tls) as server:
+        url = f"rest:https://127.0.0.1:{server.port}/"
+        report = world.report(15, repository={"name": "main", "url": url}, backend_timeout_s=5)
+        assert "certificate" in texts(report, "untested")[0]
+        world.report(repository={"name": "main", "url": url, "ca": made.read_text()})
 
 
 def test_a_store_without_files_of_its_own_is_read_with_credentials_that_can_only_read(
@@ -272,6 +287,10 @@ def test_a_host_that_allows_no_namespace_tests_nothing_and_says_so(world: DrillW
         ({"witness": {"url": "ssh://a@b"}}, "witness.url: must be"),
         ({"witness": {"lines": [{"a": 1}]}}, "witness.lines[0]"),
         ({"time": "2026-02-31T00:00:00Z"}, "time: there is no such time"),
+        (
+            {"repository": {"name": "m", "url": "/x", "ca": "-----BEGIN CERTIFICATE-----\nx"}},
+            "repository.ca: holds no certificate",
+        ),
         ({"scratch": "/srv/../etc"}, "scratch: must be an absolute path without"),
     ],
 )

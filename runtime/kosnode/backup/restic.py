@@ -54,6 +54,8 @@ _UNREACHABLE = re.compile(
     r"Service Unavailable|Unauthorized|Forbidden|TLS|x509|broken pipe|EOF",
     re.I,
 )
+# A folder may be called tls.
+_PATH = re.compile(r"""(?<!\w)/[^\s"',:]+""")
 _CLOCK = re.compile(r"^\[[0-9:]+\] ")
 
 
@@ -428,7 +430,7 @@ class Restic:
         if "no matching ID found" in words:
             raise NotFoundError(f"repository {name} has no such snapshot", key="snapshot")
         # A store that answers and cannot serve a file of its own is damaged, one that does not is away.
-        if _UNREACHABLE.search(words) and not _DAMAGED.search(last):
+        if _UNREACHABLE.search(_PATH.sub("", words)) and not _DAMAGED.search(last):
             raise BackendError(f"repository {name} does not answer: {last}", key=name)
         if _DAMAGED.search(words):
             raise DamagedError(f"repository {name} is damaged: {last}", key=name)
