@@ -150,6 +150,7 @@ class OnCopy:
         known: with what a snapshot is believed.
         subject: the source.
         folder: a new one in scratch.
+        chance: decides what is damaged.
     """
 
     def __init__(
