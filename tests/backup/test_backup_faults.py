@@ -96,8 +96,9 @@ def test_a_backend_that_dies_while_it_is_written_to_is_given_up_and_the_next_run
     node.repository(store)
     sources = {"files": {"class": "high", "method": "tree", "path": str(data)}}
     with rest_server(node.programs, store) as server:
-        node.configure(sources, {"main": {"url": server.url}}, backend_timeout_s=4)
+        node.configure(sources, {"main": {"url": server.url}})
         node.init()
+        node.configure(sources, {"main": {"url": server.url}}, backend_timeout_s=4)
         end = threading.Thread(target=end_at_the_first_pack, args=(server, store))
         end.start()
         answer = node.kosctl("backup", "run")
@@ -105,6 +106,7 @@ def test_a_backend_that_dies_while_it_is_written_to_is_given_up_and_the_next_run
         end.join()
         assert (answer["exit"], answer["result"]["sources"][0]["snapshots"]) == (6, []), answer
         assert list((node.var / "stage").iterdir()) == []
+        node.configure(sources, {"main": {"url": server.url}})
         with rest_server(node.programs, store, port=server.port):
             node.run()
             assert node.kosctl("restore", "files", "--to", str(tmp_path / "out"))["ok"]

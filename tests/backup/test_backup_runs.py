@@ -248,14 +248,14 @@ def test_a_backend_that_gives_no_answer_is_given_up_and_the_other_target_is_serv
     node: BackupNode, tmp_path: Path
 ) -> None:
     data = tree(tmp_path)
-    node.tree(data, backend_timeout_s=5)
+    node.tree(data)
     with silent() as url:
         repositories = {"dead": {"url": url}, **node.table["repositories"]}
-        node.configure(node.table["sources"], repositories, backend_timeout_s=5)
+        node.configure(node.table["sources"], repositories, backend_timeout_s=10)
         known(node, "dead", url)
         answer = node.kosctl("backup", "run")
     assert answer["exit"] == 6, answer
-    assert "dead made no progress in 5 s" in answer["error"]["message"]
+    assert "dead made no progress in 10 s" in answer["error"]["message"]
     assert [one["repository"] for one in answer["result"]["sources"][0]["snapshots"]] == ["main"]
 
 

@@ -54,7 +54,7 @@ def test_a_witness_over_http_takes_lines_gives_them_and_stops_runs_when_it_is_go
     argv = [sys.executable, "-m", "kosnode", "witness", "serve", "--folder", str(folder)]
     serve = ["env", f"PYTHONPATH={RUNTIME}", *argv, "--listen", f"127.0.0.1:{port}"]
     with listening(serve, port):
-        node.tree(data, witness={"url": f"http://127.0.0.1:{port}"}, backend_timeout_s=5)
+        node.tree(data, witness={"url": f"http://127.0.0.1:{port}"})
         assert "does not know node n1" in node.refused(3, "backup", "run")
         shutil.copy(node.etc / "keys/node.pub", folder / "n1.pub")
         node.run()

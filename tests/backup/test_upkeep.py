@@ -169,8 +169,9 @@ def test_a_backend_that_is_gone_is_told_and_leaves_nothing_behind(node: BackupNo
     node.repository(store)
     with rest_server(node.programs, store) as server:
         sources = {"files": {"class": "high", "method": "tree", "path": str(tree(tmp_path))}}
-        node.configure(sources, {"main": {"url": server.url}}, backend_timeout_s=4)
+        node.configure(sources, {"main": {"url": server.url}})
         node.init()
+    node.configure(sources, {"main": {"url": server.url}}, backend_timeout_s=4)
     answer = node.kosctl("backup", "run")
     assert answer["exit"] == 6, answer
     assert node.kosctl("backup", "list")["exit"] == 6
