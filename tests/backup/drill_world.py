@@ -36,6 +36,10 @@ class DrillWorld:
         return self.host.root / "var/lib/kos/drill"
 
     @property
+    def temporary(self) -> Path:
+        return self.host.root / "tmp"
+
+    @property
     def reports(self) -> Path:
         return self.scratch / "reports"
 
@@ -67,7 +71,8 @@ class DrillWorld:
 
     def start(self, *, wrapper: str = "", **changes: Any) -> subprocess.Popen[bytes]:
         """Start a drill."""
-        process = self.host.start("drill", wrapper=wrapper)
+        self.temporary.mkdir(parents=True, exist_ok=True)
+        process = self.host.start("drill", wrapper=wrapper, TMPDIR=str(self.temporary))
         assert process.stdin is not None
         process.stdin.write(json.dumps(self.request(**changes)).encode())
         process.stdin.close()
@@ -86,6 +91,7 @@ class DrillWorld:
         """Return what drills left behind, besides their reports."""
         names = [one.name for one in self.scratch.iterdir()] if self.scratch.is_dir() else []
         sockets = self.host.root / "run/kos/drill"
+        names += [one.name for one in self.temporary.iterdir()]
         return [name for name in names if name not in ("reports", "lock")] + [str(sockets)] * sockets.exists()
 
 

@@ -6,6 +6,7 @@ import argparse
 import secrets
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,7 @@ def _drill(asked: Request, places: DrillPlaces, clock: boot.Clock) -> Kept:
         progress(f"drill {one} was killed; what it left is removed")
     signer = signing.make_key(places.key, _name(places))
     reports = Reports(places.reports, places.key)
-    reports.finish_killed()
-    chain = reports.check(asked.previous)
-    found, left = _run(asked, places, own)
-    found.remarks += chain
+    found, left = _run(asked, places, own, reports)
     if left:
         found.remarks.append(remarks.Remark("cleanup", f"{left[0]}: could not be removed", remarks.FAILED))
     kept = reports.keep(
@@ -149,19 +147,30 @@ def _drill(asked: Request, places: DrillPlaces, clock: boot.Clock) -> Kept:
     return kept
 
 
-def _run(asked: Request, places: DrillPlaces, own: Scratch) -> tuple[Found, list[str]]:
+def _run(asked: Request, places: DrillPlaces, own: Scratch, reports: Reports) -> tuple[Found, list[str]]:
     """Do the drill in its scratch; returns what it found, and what of scratch could not be removed."""
     own.make()
+    # What is killed leaves its temporary files, and these go with the rest.
+    tempfile.tempdir = str(own.path)
     left: list[str] = []
     try:
-        found = isolation.contained(Drilling(asked, places, own).run)
+        reports.finish_killed()
+        chain = reports.check(asked.previous)
+        found = _contained(Drilling(asked, places, own))
+        found.remarks += chain
+    finally:
+        tempfile.tempdir = None
+        left = own.remove()
+    return found, left
+
+
+def _contained(drilling: Drilling) -> Found:
+    try:
+        return isolation.contained(drilling.run)
     except InputError:
         raise
     except KosError as error:
-        found = Found(reason=error.message, remarks=[remarks.of_error(error)])
-    finally:
-        left = own.remove()
-    return found, left
+        return Found(reason=error.message, remarks=[remarks.of_error(error)])
 
 
 def _production(asked: Request, places: DrillPlaces) -> list[Path]:
