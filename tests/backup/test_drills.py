@@ -394,6 +394,8 @@ def test_the_same_seed_draws_the_same(world: DrillWorld) -> None:
 def test_a_drill_that_is_not_in_time_or_failed_is_a_failure_of_its_own(world: DrillWorld) -> None:
     assert "no drill was ever run here" in world.host.refused(12, "drill", "status")
     assert "n1 was never drilled" in world.host.refused(12, "drill", "status", "--node", "n1")
+    metrics = (world.host.root / "var/lib/kos/metrics/drill.prom").read_text()
+    assert 'kos_drill_overdue{node="n1"} 1' in metrics
     world.report(interval_s=60)
     answer = world.host.kosctl("drill", "status", "--node", "n1")
     assert answer["ok"], answer

@@ -92,7 +92,7 @@ def show_status(args: argparse.Namespace) -> Result:
     reports = Reports(places.reports, places.key)
     lines = reports.lines()
     nodes = status.of_nodes(lines, args.node, boot.SystemClock().now())
-    status.write_metrics(places.metrics, lines)
+    status.write_metrics(places.metrics, lines, nodes)
     findings = reports.check()
     said = [one.text for one in findings]
     for one in nodes:
@@ -143,7 +143,8 @@ def _drill(asked: Request, places: DrillPlaces, clock: boot.Clock) -> Kept:
             signer=signer,
         )
     )
-    status.write_metrics(places.metrics, reports.lines())
+    lines = reports.lines()
+    status.write_metrics(places.metrics, lines, status.of_nodes(lines, [], clock.now()))
     return kept
 
 

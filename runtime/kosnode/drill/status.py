@@ -14,6 +14,7 @@ _HELP = {
     "kos_drill_last_timestamp_seconds": "When the newest drill of the node began.",
     "kos_drill_last_verified_timestamp_seconds": "When the newest drill of the node that was VERIFIED began.",
     "kos_drill_last_ok": "Whether the newest drill of the node was VERIFIED.",
+    "kos_drill_overdue": "Whether the node has no VERIFIED drill within its interval.",
     "kos_drill_interval_seconds": "How old the newest VERIFIED drill may be.",
     "kos_drill_recovery_point_seconds": "Seconds between the last verified record and the newest drill.",
     "kos_drill_recovery_time_seconds": "How long the newest drill took to bring back and verify its sources.",
@@ -40,17 +41,18 @@ def of_nodes(
     return [_state(node, found, now) for node, found in sorted(by_node.items())]
 
 
-def write_metrics(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Write the metrics of all nodes that were drilled, in the textfile format of Prometheus."""
+def write_metrics(path: Path, lines: Sequence[Mapping[str, Any]], nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Write the metrics, in the textfile format of Prometheus; arguments as `render` takes them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_durable(path, render(lines).encode("utf-8"))
+    files.write_durable(path, render(lines, nodes).encode("utf-8"))
 
 
-def render(lines: Sequence[Mapping[str, Any]]) -> str:
+def render(lines: Sequence[Mapping[str, Any]], nodes: Sequence[Mapping[str, Any]]) -> str:
     """Return the metrics as text.
 
     Args:
         lines: of the chain of reports, oldest first.
+        nodes: as `of_nodes` returns them, those that were never drilled with them.
     """
     samples: dict[str, list[str]] = {name: [] for name in _HELP}
     last: dict[str, Mapping[str, Any]] = {}
@@ -73,6 +75,10 @@ def render(lines: Sequence[Mapping[str, Any]]) -> str:
         for name, value in values.items():
             if value is not None:
                 samples[f"kos_drill_{name}"].append(f'kos_drill_{name}{{node="{node}"}} {value}')
+    for one in nodes:
+        samples["kos_drill_overdue"].append(
+            f'kos_drill_overdue{{node="{one["node"]}"}} {int(one["overdue"])}'
+        )
     text = []
     for name, found in samples.items():
         if found:

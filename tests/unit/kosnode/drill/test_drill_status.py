@@ -46,10 +46,15 @@ def test_a_node_that_was_never_verified_is_overdue() -> None:
 
 def test_metrics_tell_of_each_node_when_it_was_verified_and_how_long_it_takes() -> None:
     lines = [line(1, "VERIFIED", "2026-01-01T00:00:00Z"), line(2, "FAILED", "2026-01-02T00:00:00Z")]
-    text = status.render([*lines, line(3, "FAILED", "2026-01-01T00:00:00Z", "n2")])
+    lines = [*lines, line(3, "FAILED", "2026-01-01T00:00:00Z", "n2")]
+    text = status.render(lines, status.of_nodes(lines, ["n1", "n3"], NOW))
     samples = [one for one in text.splitlines() if not one.startswith("#")]
     assert 'kos_drill_last_ok{node="n1"} 0' in samples
     assert 'kos_drill_last_verified_timestamp_seconds{node="n1"} 1767225600' in samples
     assert 'kos_drill_last_verified_timestamp_seconds{node="n2"} 0' in samples
     assert 'kos_drill_recovery_time_seconds{node="n1"} 1.5' in samples
-    assert len(samples) == len(set(samples)) == 14
+    assert [one for one in samples if "overdue" in one] == [
+        'kos_drill_overdue{node="n1"} 1',
+        'kos_drill_overdue{node="n3"} 1',
+    ]
+    assert len(samples) == len(set(samples)) == 16
