@@ -401,12 +401,3 @@ def test_the_word_removes_a_mirror_that_does_not_know_the_fleet(fleet: Fleet) ->
     assert done.returncode == 0, done.stdout
     assert "m1" in done.stdout
     assert fleet.play("remove", "--tags", "nothing", fleet="other").returncode != 0
-
-
-@pytest.mark.parametrize("playbook", ["site", "patch", "rollback", "status", "backup", "drill"])
-def test_a_fleet_without_nodes_is_no_success(fleet: Fleet, playbook: str) -> None:
-    fleet.inventory = {"all": {"children": {"nodes": {}}}}
-    done = fleet.play(playbook)
-    assert done.returncode != 0
-    assert "no host in the group nodes" in done.stdout
-    assert "hosts.json" in done.stdout
