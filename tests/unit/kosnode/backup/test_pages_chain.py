@@ -145,7 +145,7 @@ def test_a_cut_off_file_is_named_wherever_it_is_cut(grown: History) -> None:
 def test_a_delta_of_another_database_is_named(grown: History, tmp_path: Path) -> None:
     dice = chance()
     other = History(tmp_path / "other")
-    other.add(image(dice))
+    other.add(image(dice, pages=301))
     other.add(changed(dice, other.states[-1]))
     other.add(changed(dice, other.states[-1]))
     chain = grown.shipped()
