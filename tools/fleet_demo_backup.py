@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,8 @@ class BackupDemo(Stage):
         gem = self.folders.backup / f"kairos-chain-{VERSION}.gem"
         gems.build(gem, VERSION, "none")
         self.write_inventory(gem)
-        self.owner("ledger")
-        self.make_cluster()
+        with self.cluster_in_the_making():
+            self.owner("ledger")
 
     def back_up(self) -> None:
         """Set backups up, begin to write, and back up while writes go on."""
@@ -152,13 +153,12 @@ class BackupDemo(Stage):
         self.stop_load()
         exists = self.bed.exec(self.lost, ["test", "-e", "/var/lib/kos"], check=False)
         self.expect(exists.returncode != 0, f"the new {self.lost} knows nothing of the old one")
-        with self.phase("site: the node and its release"):
+        with self.phase("site: the node and its release"), self.cluster_in_the_making():
             self.playbook("site", "-e", f"runtime_release={self.release}", "--limit", self.lost)
         self.expect_fleet({self.lost: self.release})
         # The password of its repository is lost with it. The recovery key is on paper in a safe.
         (self.folders.backup / f"secrets/{self.lost}/{REPOSITORY}.password").unlink(missing_ok=True)
         with self.phase("backups set up again, with the recovery key"):
-            self.make_cluster()
             self.owner("backup")
 
     def restore(self) -> None:
@@ -302,6 +302,14 @@ The ledger ended with block {self.told.head["index"]} after the restore, as the 
     def owner(self, name: str) -> None:
         """Run a playbook of the fleet's owner, its output in view."""
         self.playbook(str(ROOT / f"tools/fleet_demo_{name}.yml"))
+
+    @contextlib.contextmanager
+    def cluster_in_the_making(self) -> Iterator[None]:
+        """Make the cluster of PostgreSQL beside the block, at whose end it is there."""
+        with ThreadPoolExecutor() as beside:
+            made = beside.submit(self.make_cluster)
+            yield
+            made.result()
 
     def make_cluster(self) -> None:
         """Make the cluster that the package of PostgreSQL makes when it is installed, and start it."""
