@@ -1,4 +1,4 @@
-"""Targets behind TLS and a witness behind HTTP, with the real servers on loopback (K14, K15)."""
+"""Targets behind TLS and SFTP and a witness behind HTTP, with the real servers on loopback (K14, K15)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.backup_node import RUNTIME, BackupNode
+from backup.backup_node import RECOVERY, RUNTIME, BackupNode
 from backup.files import listing, tree
 from backup.servers import free_port, listening, rest_server
 
@@ -43,6 +43,28 @@ def test_a_target_behind_tls_is_believed_by_its_certificate_alone(
         shutil.rmtree(data)
         assert node.kosctl("restore", "files")["ok"]
     assert listing(data) == before
+
+
+def test_a_target_over_sftp_is_backed_up_to_checked_and_restored_from(
+    node: BackupNode, tmp_path: Path
+) -> None:
+    """The server is OpenSSH's; only the connection is stood in for, by a pipe."""
+    data, store, ssh = tree(tmp_path), tmp_path / "store", tmp_path / "bin/ssh"
+    node.repository(store)
+    ssh.parent.mkdir()
+    ssh.write_text('#!/bin/sh\necho "$@" >>"$0.log"\nexec /usr/lib/openssh/sftp-server\n')
+    ssh.chmod(0o755)
+    path = f"{ssh.parent}:{node.programs}:/usr/bin:/bin"
+    sources = {"files": {"class": "high", "method": "tree", "path": str(data)}}
+    node.configure(sources, {"main": {"url": f"sftp:backup@target:{store}"}})
+    for words, stdin in ((("backup", "init"), RECOVERY), (("backup", "run"), ""), (("backup", "check"), "")):
+        answer = node.kosctl(*words, stdin=stdin, PATH=path)
+        assert answer["ok"], (words, answer["error"], answer["progress"])
+    before = listing(data)
+    shutil.rmtree(data)
+    assert node.kosctl("restore", "files", PATH=path)["ok"]
+    assert listing(data) == before
+    assert "target -l backup -s sftp" in ssh.with_name("ssh.log").read_text()
 
 
 @pytest.mark.fault
