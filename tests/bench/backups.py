@@ -1,4 +1,4 @@
-"""What a backup and a restore of many small files cost, beside bare restic on the same files."""
+"""What backups and restores of small and of large files cost, beside bare restic on the same files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from . import process
 from .figures import ROOT, Figure
 from .process import Cost
 
-FILES = 20_000
-MOST_BYTES = 8192
-CHANGED = 200
+KIBIBYTE = 1024
+# How many files, and how large at most.
+KINDS = ((20_000, 8 * KIBIBYTE), (2_000, 1024 * KIBIBYTE))
+CHANGED = 0.01
 FOLDERS = 200
 ROUNDS = 3
 PASSWORD = "of a repository that is thrown away"
@@ -42,29 +43,35 @@ class Costs:
     theirs: list[Cost] = field(default_factory=list)
 
 
-def backups(work: Path, files: int = FILES, rounds: int = ROUNDS) -> list[Figure]:
+def backups(work: Path, kinds: Sequence[tuple[int, int]] = KINDS, rounds: int = ROUNDS) -> list[Figure]:
     """Measure a first backup, one after 1 % of the files changed, and a restore, in turn with the peer."""
+    return [figure for files, most_bytes in kinds for figure in _of_kind(work, files, most_bytes, rounds)]
+
+
+def _of_kind(work: Path, files: int, most_bytes: int, rounds: int) -> Iterator[Figure]:
     costs = {step: Costs() for step in GOALS}
     for number in range(rounds):
         chance = random.Random(number)
         folder = work / str(number)
-        data = make(folder / "data", files, chance)
+        data = make(folder / "data", files, most_bytes, chance)
         ours, theirs = Kosctl(folder, data), Restic(folder, data)
         for step, change in ((FIRST, 0), (NEXT, CHANGED), (RESTORE, 0)):
-            alter(data, change, chance)
+            alter(data, round(change * files), most_bytes, chance)
             # The first to read has the caches to fill, so they take turns at that.
             pair: list[tuple[list[Cost], Kosctl | Restic]]
             pair = [(costs[step].ours, ours), (costs[step].theirs, theirs)]
             for kept, runner in pair if number % 2 else reversed(pair):
                 kept.append(runner.restore() if step == RESTORE else runner.backup())
         shutil.rmtree(folder)
-    return [figure for step in GOALS for figure in _figures(step, costs[step], files)]
+    for step in GOALS:
+        yield from _figures(
+            f"{step}, {files} files of up to {most_bytes // KIBIBYTE} KiB", step, costs[step], files
+        )
 
 
-def _figures(step: str, costs: Costs, files: int) -> Iterator[Figure]:
+def _figures(name: str, step: str, costs: Costs, files: int) -> Iterator[Figure]:
     for unit, of in (("files/CPU-s", _cpu), ("files/s", _wall)):
         ours, theirs = (statistics.median(map(of, part)) for part in (costs.ours, costs.theirs))
-        name = f"{step}, {files} files of up to {MOST_BYTES // 1024} KiB"
         yield Figure(name, files / ours, unit, PEERS[step], files / theirs, GOALS[step])
 
 
@@ -76,19 +83,19 @@ def _wall(cost: Cost) -> float:
     return cost.seconds
 
 
-def make(folder: Path, files: int, chance: random.Random) -> Path:
-    """Write files that do not compress into folders of a hundred."""
+def make(folder: Path, files: int, most_bytes: int, chance: random.Random) -> Path:
+    """Write files that do not compress into 200 folders."""
     for number in range(files):
         path = folder / f"{number % FOLDERS:03}" / f"{number:06}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(chance.randbytes(chance.randrange(MOST_BYTES)))
+        path.write_bytes(chance.randbytes(chance.randrange(most_bytes)))
     return folder
 
 
-def alter(folder: Path, count: int, chance: random.Random) -> None:
+def alter(folder: Path, count: int, most_bytes: int, chance: random.Random) -> None:
     """Give some of the files another content."""
     for path in chance.sample(sorted(folder.glob("*/*")), count):
-        path.write_bytes(chance.randbytes(chance.randrange(MOST_BYTES)))
+        path.write_bytes(chance.randbytes(chance.randrange(most_bytes)))
 
 
 class Kosctl:
