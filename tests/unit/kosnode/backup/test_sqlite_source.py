@@ -106,8 +106,11 @@ def ask(database: Path, question: str) -> Any:
         return connection.execute(question).fetchone()[0]
 
 
-def move_money(path: Path, stop: Event, begun: Event) -> None:
-    """Write transactions that leave the sum as it is, as fast as the disk lets them."""
+def move_money(path: Path, stop: Event, begun: Event, go: Event) -> None:
+    """Write transactions that leave the sum as it is, as fast as the disk lets them.
+
+    Until all have begun each writes one: SQLite queues nobody, so one at full speed can keep another out.
+    """
     database = sqlite3.connect(path, isolation_level=None, timeout=30)
     database.execute("PRAGMA synchronous = OFF")
     number = 0
@@ -119,21 +122,25 @@ def move_money(path: Path, stop: Event, begun: Event) -> None:
                 "UPDATE account SET amount = amount + 7, note = randomblob(900) WHERE id = ?",
                 (number * 7 % 400 + 1,),
             )
-        begun.set()
+        if not begun.is_set():
+            begun.set()
+            go.wait()
 
 
 @contextmanager
 def writers(path: Path, count: int) -> Iterator[None]:
-    stop = fork.Event()
+    stop, go = fork.Event(), fork.Event()
     begun = [fork.Event() for _ in range(count)]
-    processes = [fork.Process(target=move_money, args=(path, stop, event)) for event in begun]
+    processes = [fork.Process(target=move_money, args=(path, stop, event, go)) for event in begun]
     for process in processes:
         process.start()
     try:
         assert all(event.wait(30) for event in begun)
+        go.set()
         yield
     finally:
         stop.set()
+        go.set()
         for process in processes:
             process.join(30)
     assert [process.exitcode for process in processes] == [0] * count
