@@ -1,14 +1,15 @@
-"""What these tests share: real restic, and a node in a temporary folder."""
+"""What these tests share: real restic, a node in a temporary folder, a cluster of PostgreSQL."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from backup import cheap, programs
 from backup.backup_node import PASSWORD, RECOVERY, BackupNode
+from backup.postgres_world import PostgresWorld, postgres_world
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,3 +41,9 @@ def template(make_repository: Callable[[], Path]) -> Path:
 @pytest.fixture
 def node(tmp_path: Path, tools: Path, template: Path) -> BackupNode:
     return BackupNode(tmp_path / "n1", tools, template)
+
+
+@pytest.fixture
+def cluster() -> Iterator[PostgresWorld]:
+    with postgres_world() as made:
+        yield made

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from backup.backup_node import BackupNode
-from backup.postgres_world import VERSION, PostgresWorld, postgres_world
+from backup.postgres_world import VERSION, PostgresWorld
 from kosnode import boot
 from kosnode.backup import pg_server
 
@@ -76,12 +75,6 @@ def test_a_lost_sqlite_database_comes_back_to_its_newest_point_and_to_an_earlier
     assert rows(database) == 3
     message = node.refused(2, "restore", "app", "--time", "2020-01-01T00:00:00Z")
     assert "is not between the first point" in message
-
-
-@pytest.fixture
-def cluster() -> Iterator[PostgresWorld]:
-    with postgres_world() as made:
-        yield made
 
 
 def test_a_postgresql_cluster_is_shipped_and_comes_back_as_a_directory_that_starts(

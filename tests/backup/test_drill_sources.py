@@ -7,7 +7,6 @@ import pwd
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 from backup.backup_node import BackupNode
 from backup.drill_world import DrillWorld, texts
 from backup.files import noise, tree
-from backup.postgres_world import PostgresWorld, postgres_world
+from backup.postgres_world import PostgresWorld
 from backup.test_databases import wait_a_second
 from backup.test_drills import largest_pack
 from backup.test_kairoschain import append, data_directory
@@ -149,12 +148,6 @@ def test_what_is_wrong_with_one_source_does_not_keep_others_from_being_drilled(m
         "app": "VERIFIED",
     }
     assert set(controls(report).values()) == {"red"}
-
-
-@pytest.fixture
-def cluster() -> Iterator[PostgresWorld]:
-    with postgres_world() as made:
-        yield made
 
 
 def test_a_postgresql_cluster_is_started_apart_at_two_points_and_misses_its_wal(

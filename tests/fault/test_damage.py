@@ -11,11 +11,15 @@ from fault.rows import ROUNDS, Row
 OLD, NEW = "1.0.0", "1.1.0"
 # Both releases have it alike, so that it is one inode with two names.
 SHARED, OWN = "bin/keep", "share/version"
+_KEEPS = "cat /proc/$(systemctl show --value --property MainPID kos-keeper.service)/comm"
 
 
 def _patched(fleet: FaultFleet) -> FaultNode:
-    fleet.nodes[0].patched(NEW)
-    return fleet.nodes[0]
+    node = fleet.nodes[0]
+    node.patched(NEW)
+    # A shell reads its script when systemd calls the unit active already: what is flipped then ends the unit.
+    node.wait(lambda: "sleep" in node.sh(_KEEPS, check=False).stdout, "keeper reads its script to the end")
+    return node
 
 
 def test_a_flipped_bit_is_found_in_any_file_and_mended_from_a_mirror(

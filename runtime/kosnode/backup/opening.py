@@ -57,7 +57,7 @@ def open_all(
         except TrustError:
             if recovery is None:
                 raise
-            with _in_memory(recovery) as held:
+            with in_memory(recovery) as held:
                 rescue = restic(repository, held)
                 found, made = _rescued(rescue, repository, before, witnessed, recovery), True
                 rescue.add_key(store.password(), _NODE)
@@ -105,12 +105,14 @@ def _open(
 
 
 @contextlib.contextmanager
-def _in_memory(text: str) -> Iterator[Path]:
-    """Have a secret as a file that is on no disk."""
+def in_memory(text: str) -> Iterator[Path]:
+    """Have a secret as a file that is on no disk, and that processes of root can open by its path."""
     descriptor = os.memfd_create("key", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, text.encode("utf-8"))
-        yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+        # In a PID namespace /proc has another number for this process than getpid(2).
+        process = os.readlink("/proc/self")  # noqa: PTH115  # the text of the link, and no path
+        yield Path(f"/proc/{process}/fd/{descriptor}")
     finally:
         os.close(descriptor)
 

@@ -18,6 +18,7 @@ from typing import Any
 from .. import disk
 from ..backup.config import Repository, SourceSpec
 from ..backup.kairoschain import LEDGER
+from ..backup.opening import in_memory
 from ..backup.restic import Access, Restic, ResticError
 from ..backup.source import Finding
 from ..command import as_known
@@ -218,7 +219,7 @@ class OnCopy:
         """Have restic copy the snapshot, where files of the repository cannot be had."""
         origin, timeout_s = self._opened.restic.repository, self._request.backend_timeout_s
         made = Repository(origin.name, str(self._repository), ca=origin.ca)
-        with opening.secret(self._request.recovery_key) as secret:
+        with in_memory(self._request.recovery_key) as secret:
             opening.reading(made, Access(secret), timeout_s).init()
             given = {
                 **self._request.environment,
@@ -250,7 +251,7 @@ class OnCopy:
             KosError: it could not be asked.
         """
         disk.remove(self._folder / "back")
-        with opening.secret(self._request.recovery_key) as secret:
+        with in_memory(self._request.recovery_key) as secret:
             restic = self._restic(secret, url)
             run = self._subject.copy.chosen.manifest.run
             chosen = self._known.find(Wish(self._subject.name, run, older=True), restic)
@@ -285,7 +286,7 @@ class OnCopy:
             return self._damaged()
 
     def _wrong_key(self) -> str | None:
-        with opening.secret(f"not {self._request.recovery_key}") as secret:
+        with in_memory(f"not {self._request.recovery_key}") as secret:
             try:
                 self._restic(secret).identity()
             except TrustError as error:

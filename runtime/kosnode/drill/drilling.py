@@ -18,6 +18,7 @@ from ..backup.config import SourceSpec
 from ..backup.context import progress
 from ..backup.kairoschain import LEDGER
 from ..backup.memory import Trail
+from ..backup.opening import in_memory
 from ..backup.source import Restored
 from ..backup.trail import Line
 from ..backup.witness import connect
@@ -123,7 +124,7 @@ class Drilling:
             return found
         with (
             opening.proxy_of(self._request) as proxy,
-            opening.secret(self._request.recovery_key) as key,
+            in_memory(self._request.recovery_key) as key,
             self._remarking(),
         ):
             found.access = "direct" if proxy is None else "proxy"

@@ -91,11 +91,6 @@ def cut_off() -> Iterator[None]:
         os.close(before)
 
 
-def process_id() -> int:
-    """Return the number of this process as /proc has it, which is another one in a PID namespace."""
-    return int(os.readlink("/proc/self"))  # noqa: PTH115  # the text of the link, and no path
-
-
 def _inside(work: Callable[[], object], writer: int, mask: Iterable[int]) -> None:
     """Do the work and hand its result on; this process ends here."""
     code = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from ..backup.config import Repository
 from ..backup.context import progress
 from ..backup.restic import Access, Restic, Snapshot
 from ..errors import NotFoundError
-from . import isolation
 from .proxy import Proxy
 from .request import Request
 from .upstream import Folder, Server, Upstream
@@ -34,17 +32,6 @@ class Opened:
     id: str
     key: str
     proxy: Proxy | None
-
-
-@contextlib.contextmanager
-def secret(text: str) -> Iterator[Path]:
-    """Have a secret as a file that is in memory alone, and that processes of root can open by its path."""
-    descriptor = os.memfd_create("key", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode("utf-8"))
-        yield Path(f"/proc/{isolation.process_id()}/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
 
 
 class Still(Restic):
