@@ -15,6 +15,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.urls import open_url
 
 from ansible_collections.kos.fleet.plugins.module_utils import _kairoschain, _kosctl
+from ansible_collections.kos.fleet.plugins.plugin_utils import _whole_file
 from ansible_collections.kos.fleet.plugins.plugin_utils._node import NodeAction, refuse_unknown_variables
 
 CACHE = Path("build/gems")
@@ -161,10 +162,7 @@ class ActionModule(NodeAction):
                     f"{address} gave a gem of the digest {found}, and kairoschain_gem_sha256 says {wanted}; "
                     "nothing was changed"
                 )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_suffix(f".{self._node}")
-            fresh.write_bytes(data)
-            fresh.replace(path)
+            _whole_file.write(path, data)
         return path
 
     def _bring(self, gem: Path) -> str:
@@ -180,10 +178,7 @@ class ActionModule(NodeAction):
         told = answer.result
         if told.get("anchor") and not self._task.check_mode:
             path = self._anchor_file(args)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_suffix(".new")
-            fresh.write_text(told["anchor"] + "\n", encoding="ascii")
-            fresh.replace(path)
+            _whole_file.write(path, f"{told['anchor']}\n".encode("ascii"))
         return {
             "changed": bool(answer.changed or actions),
             "actions": [*actions, *answer.actions],

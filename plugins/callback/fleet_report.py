@@ -31,14 +31,13 @@ options:
 """
 
 import json
-import os
 import time
 import typing as t
 from pathlib import Path
 
 from ansible.plugins.callback import CallbackBase
 
-from ansible_collections.kos.fleet.plugins.plugin_utils import _report
+from ansible_collections.kos.fleet.plugins.plugin_utils import _report, _whole_file
 
 RELEASE = "kos.fleet.release"
 PLAN = "kos.fleet.inventory_check"
@@ -79,16 +78,16 @@ class CallbackModule(CallbackBase):
             return
         folder = Path(self.get_option("report_dir"))
         runs = folder / "runs"
-        runs.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._run.started))
         number = f"{int(self._run.started * 1000) % 1000:03d}"
         text = json.dumps(self._run.as_dict(), indent=2, sort_keys=True) + "\n"
-        _write(runs / f"{stamp}-{number}-{self._run.playbook}.json", text)
+        _whole_file.write(runs / f"{stamp}-{number}-{self._run.playbook}.json", text.encode())
         known = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*.json"))]
-        _write(folder / "report.json", json.dumps({"runs": known}, indent=2) + "\n")
+        report = json.dumps({"runs": known}, indent=2) + "\n"
+        _whole_file.write(folder / "report.json", report.encode())
         page = folder / "index.html"
         others = sorted(path.name for path in folder.glob("*.html") if path != page)
-        _write(page, _report.html(known, others))
+        _whole_file.write(page, _report.html(known, others).encode())
         self._display.display(f"Report: {page}")
 
     def _take(self, result: t.Any, *, failed: bool = False, unreachable: bool = False) -> None:
@@ -105,10 +104,3 @@ class CallbackModule(CallbackBase):
             if result.task.check_mode and not (failed or unreachable):
                 return
             self._run.end(host, {**said, "failed": failed, "unreachable": unreachable}, time.time())
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file by one rename: a run that is killed here must not spoil the reports of all later ones."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)

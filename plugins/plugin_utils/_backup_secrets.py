@@ -15,6 +15,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from ansible_collections.kos.fleet.plugins.plugin_utils import _whole_file
+
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -66,10 +68,7 @@ class Secrets:
             return
         with _told(path):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh = path.with_name(f".{path.name}.{os.getpid()}")
-            fresh.touch(mode=0o600)
-            fresh.write_text("".join(f"{one}\n" for one in [*known, key]), encoding="utf-8")
-            fresh.replace(path)
+            _whole_file.write(path, "".join(f"{one}\n" for one in [*known, key]).encode(), mode=0o600)
 
     def repository(self, node: str, name: str) -> str:
         """Return the node's own password of one of its repositories."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import tarfile
 import zlib
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.module_utils.urls import open_url
+
+from ansible_collections.kos.fleet.plugins.plugin_utils import _whole_file
 
 MAX_BYTES = 64 * 1024 * 1024
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,63}")
@@ -74,10 +75,7 @@ def named(place: str, sha256: str | None, cache: Path) -> Bundle:
         data = open_url(place, timeout=60).read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES or hashlib.sha256(data).hexdigest() != sha256:
             raise BundleError(f"{place} gave other bytes than bootstrap_bundle_sha256 says")
-        cache.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{os.getpid()}")
-        fresh.write_bytes(data)
-        fresh.replace(path)
+        _whole_file.write(path, data)
     return _checked(Bundle(path, _version_of(path), sha256))
 
 

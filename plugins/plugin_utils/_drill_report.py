@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import typing as t
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.kos.fleet.plugins.module_utils import _kosctl
+from ansible_collections.kos.fleet.plugins.plugin_utils import _whole_file
 
 OUTCOMES = ("VERIFIED", "FAILED", "COULD_NOT_TEST")
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
@@ -108,11 +108,10 @@ class Report:
             "page": (own / f"{name}.html", page.encode("utf-8")),
         }
         try:
-            own.mkdir(parents=True, exist_ok=True)
             for path, data in written.values():
-                _write(path, data)
+                _whole_file.write(path, data)
             # The last: a report that is named here is there.
-            _write(_newest(folder, host), f"{self.sha3}\n".encode())
+            _whole_file.write(_newest(folder, host), f"{self.sha3}\n".encode())
         except OSError as error:
             raise ReportError(f"{error.filename}: {error.strerror}") from None
         return {what: str(path) for what, (path, _data) in written.items()}
@@ -129,9 +128,3 @@ def newest(folder: Path, host: str) -> str | None:
 
 def _newest(folder: Path, host: str) -> Path:
     return folder / f".{host}.newest"
-
-
-def _write(path: Path, data: bytes) -> None:
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_bytes(data)
-    fresh.replace(path)

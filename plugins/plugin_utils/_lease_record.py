@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ansible_collections.kos.fleet.plugins.plugin_utils import _whole_file
+
 
 class StillRunsError(Exception):
     """A rollout of these nodes has not ended; the message names its process."""
@@ -185,6 +187,4 @@ def _read(path: Path) -> Record | None:
 
 
 def _write(path: Path, record: Record) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
-    fresh.replace(path)
+    _whole_file.write(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
