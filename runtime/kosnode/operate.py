@@ -16,7 +16,11 @@ from . import cli, command, files, lease, verbs
 from .errors import InputError
 
 MAX_BYTES = 64 * 1024
+# The lines of a witness come with the request of a drill: some 70 000 of them.
+MAX_DRILL_BYTES = 64 * 1024 * 1024
 _MAX_ITEMS = 256
+_MAX_NAMES = 10_000
+_MAX_LINES = 1_000_000
 
 Check = Callable[[str, Any], None]
 
@@ -44,14 +48,28 @@ def _flag(key: str, value: Any) -> None:
         raise InputError(f"{key}: must be true or false", key=key)
 
 
-def _list(one: Check) -> Check:
+def _list(one: Check, least: int = 1, most: int = _MAX_ITEMS) -> Check:
     def check(key: str, value: Any) -> None:
-        if not isinstance(value, list) or not 1 <= len(value) <= _MAX_ITEMS:
-            raise InputError(f"{key}: must be a list of 1 to {_MAX_ITEMS}", key=key)
+        if not isinstance(value, list) or not least <= len(value) <= most:
+            raise InputError(f"{key}: must be a list of {least} to {most}", key=key)
         for item in value:
             one(key, item)
 
     return check
+
+
+def _object(key: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise InputError(f"{key}: must be an object", key=key)
+
+
+def _credentials(key: str, value: Any) -> None:
+    _object(key, value)
+    for name, text in value.items():
+        if name not in _CREDENTIALS:
+            known = ", ".join(_CREDENTIALS)
+            raise InputError(f"{key}: {_shown(name)}: may not be set here; these may: {known}", key=key)
+        _SECRET(key, text)
 
 
 _RELEASE = _pattern(
@@ -63,7 +81,17 @@ _LEASE = _pattern(lease.ID.pattern, "1 to 64 letters, digits and . _ : -")
 _HOLDER = _pattern(lease.HOLDER.pattern, "1 to 128 letters, digits, blanks and . _ : @ / -")
 _TRIAL = _pattern(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}", "the id of a trial")
 _TOKEN = _pattern(r"[0-9a-f]{64}", "the 64 hex digits that activate answered")
-_NAME = _pattern(r"[a-z][a-z0-9-]{0,62}", "the name of a source")
+_NAME = _pattern(r"[a-z][a-z0-9-]{0,62}", "a lower-case letter, then letters, digits and hyphens, at most 63")
+_NODE = _pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "the name of a node")
+_SEED = _pattern(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", "1 to 128 letters, digits and . _ : -")
+_TIME = _pattern(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", "a time as 2026-01-31T12:00:00Z")
+_HASH = _pattern(r"[0-9a-f]{64}", "64 hex digits")
+_SECRET = _pattern(r"[^\x00-\x1f\x7f]{1,4096}", "text of one line")
+# Values alone. Others that backends know name files, and a file of credentials may name a program to run.
+_CREDENTIALS = (
+    *("RESTIC_REST_USERNAME", "RESTIC_REST_PASSWORD"),
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"),
+)
 _WISH: Mapping[str, Check] = {"release": _RELEASE, "allow_downgrade": _flag, "accept_risk": _flag}
 _SECONDS = _number(1, 86_400)
 _SWITCH: Mapping[str, Check] = {**_WISH, "bake_s": _SECONDS, "deadline_s": _SECONDS, "lease": _LEASE}
@@ -89,8 +117,28 @@ ALLOWED: Mapping[str, Mapping[str, Check]] = {
     "backup run": {"source": _list(_NAME), "dry_run": _flag},
     "backup list": {"source": _NAME},
     "backup check": {},
+    "witness read": {"node": _NODE},
+    # The rest of a drill is in a file of root's (drill/assignment.py).
+    "drill": {
+        "node": _NODE,
+        "repository": _NAME,
+        "recovery_key": _SECRET,
+        "environment": _credentials,
+        "seed": _SEED,
+        "sources": _list(_NAME),
+        "time": _TIME,
+        "picked": _list(_NODE, most=_MAX_NAMES),
+        "among": _list(_NODE, most=_MAX_NAMES),
+        "lines": _list(_object, least=0, most=_MAX_LINES),
+        "previous": _HASH,
+    },
 }
-_REQUIRED = {"confirm": ("token",), "evidence": ("id",)}
+_REQUIRED = {
+    "confirm": ("token",),
+    "evidence": ("id",),
+    "witness read": ("node",),
+    "drill": ("node", "repository", "recovery_key", "seed"),
+}
 # What sudo lets through and a child could be moved by is not handed on.
 _ENVIRONMENT = ("LANG", "LC_ALL", "SUDO_USER", "SUDO_UID", "SSH_CONNECTION", "TZ")
 
@@ -98,7 +146,7 @@ _ENVIRONMENT = ("LANG", "LC_ALL", "SUDO_USER", "SUDO_UID", "SSH_CONNECTION", "TZ
 def main(context: verbs.Context) -> int:
     """Answer one request on standard input; the answer is JSON always."""
     scrub_environment()
-    answered = handle(context, sys.stdin.buffer.read(MAX_BYTES + 1))
+    answered = handle(context, sys.stdin.buffer.read(MAX_DRILL_BYTES + 1))
     print(answered.json(), flush=True)
     return answered.exit
 
@@ -107,7 +155,7 @@ def handle(context: verbs.Context, data: bytes) -> command.Answer:
     """Answer one request.
 
     Args:
-        data: as it came, at most MAX_BYTES.
+        data: as it came, at most MAX_BYTES, and MAX_DRILL_BYTES for a drill.
 
     Returns:
         An answer whatever came: what is not on the list is refused with exit 2 and changes nothing.
@@ -134,7 +182,7 @@ def parse(data: bytes) -> tuple[str, dict[str, Any]]:
     Raises:
         InputError: names the key and the rule.
     """
-    request = files.parse(data, limit=MAX_BYTES, what="the request")
+    request = files.parse(data, limit=MAX_DRILL_BYTES, what="the request")
     if not isinstance(request, dict):
         raise InputError('the request must be an object such as {"format":1,"verb":"status","options":{}}')
     unknown = sorted(set(request) - {"format", "verb", "options"})
@@ -147,6 +195,8 @@ def parse(data: bytes) -> tuple[str, dict[str, Any]]:
     verb, options = request.get("verb"), request.get("options", {})
     if not isinstance(verb, str) or verb not in ALLOWED:
         raise InputError(f"verb: must be one of {', '.join(sorted(ALLOWED))}", key="verb")
+    if verb != "drill" and len(data) > MAX_BYTES:
+        raise InputError(f"the request has {len(data)} bytes, at most {MAX_BYTES} are allowed")
     if not isinstance(options, dict):
         raise InputError("options: must be an object", key="options")
     allowed = ALLOWED[verb]

@@ -33,6 +33,10 @@ class NodePaths:
         return self.etc / "node.json"
 
     @property
+    def drill_json(self) -> Path:
+        return self.etc / "drill.json"
+
+    @property
     def conf_d(self) -> Path:
         return self.etc / "conf.d"
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backup.backup_node import RECOVERY, BackupNode
+from backup.backup_node import RECOVERY, RUNTIME, BackupNode
 from backup.servers import free_port, listening
 from kosnode import schema
+
+# The gate without its scrubbing of the environment, in which the programs of these tests would not be found.
+_GATE = """
+import sys
+from pathlib import Path
+from kosnode import operate, verbs
+from kosnode.paths import NodePaths
+context = verbs.Context(NodePaths(Path(sys.argv[1])))
+print(operate.handle(context, sys.stdin.buffer.read()).json())
+"""
 
 
 @dataclass
@@ -67,6 +79,38 @@ class DrillWorld:
         if answer["result"]:
             schema.check(answer["result"]["report"], "drill", where="the report")
         assert self.left() == [], answer
+        return answer
+
+    def let(self, **of_host: Any) -> None:
+        """Write down on the host, as role backup does, that it drills the node."""
+        whole = self.request()
+        node = {name: whole[name] for name in ("node_keys", "table", "witness") if name in whole}
+        node["repositories"] = {"main": {"url": self.url}}
+        self.host.etc.mkdir(parents=True, exist_ok=True)
+        table = {"format": 1, "nodes": {self.node.name: node}, **of_host}
+        (self.host.etc / "drill.json").write_text(json.dumps(table))
+
+    def ask(self, **options: Any) -> dict[str, Any]:
+        """Ask for a drill as the operator account does, and return the answer."""
+        given = {
+            "node": self.node.name,
+            "repository": "main",
+            "recovery_key": RECOVERY,
+            "seed": "1",
+            **options,
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", _GATE, str(self.host.root)],
+            input=json.dumps({"format": 1, "verb": "drill", "options": given}).encode(),
+            env={
+                **os.environ,
+                "PYTHONPATH": str(RUNTIME),
+                "PATH": f"{self.host.programs}:{os.environ['PATH']}",
+            },
+            capture_output=True,
+            check=True,
+        )
+        answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
     def start(self, *, wrapper: str = "", **changes: Any) -> subprocess.Popen[bytes]:

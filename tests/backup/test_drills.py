@@ -144,6 +144,35 @@ def test_the_recovery_key_stands_in_no_file_no_log_and_no_command_line(
     assert RECOVERY not in json.dumps(answer)
 
 
+def test_the_operator_account_has_a_node_drilled_that_root_wrote_down_and_no_other(
+    world: DrillWorld, tmp_path: Path
+) -> None:
+    """M13, K14: without root, and with no path, address or command of its own."""
+    ran = tmp_path / "ran"
+    verifier = tmp_path / "verifier"
+    verifier.write_text(f'#!/bin/sh\necho "$@" > {ran}\n')
+    verifier.chmod(0o755)
+    refused = world.ask()
+    assert (refused["exit"], refused["error"]["key"], refused["result"]) == (3, "node", {})
+    world.node.table["sources"]["files"]["verifier"] = [str(verifier)]
+    world.let(scratch=str(tmp_path / "scratch"))
+    del world.node.table["sources"]["files"]["verifier"]
+    answer = world.ask()
+    assert answer["exit"] == 0, answer["error"]
+    report = answer["result"]["report"]
+    assert (report["outcome"], report["choice"]["table"]) == ("VERIFIED", "request")
+    assert {one["name"]: one["outcome"] for one in report["controls"]} == ALL_RED
+    assert ran.read_text().startswith(str(tmp_path / "scratch"))
+    assert answer["result"]["page"] == Path(answer["result"]["files"]["page"]).read_text()
+    assert RECOVERY not in (world.host.root / "var/log/kos/audit.jsonl").read_text()
+    assert list((tmp_path / "scratch").iterdir()) == []
+    other = world.ask(node="n9")
+    assert (other["exit"], other["result"]) == (3, {})
+    assert "n9" in other["error"]["message"]
+    assert str(world.host.etc / "drill.json") in other["error"]["message"]
+    assert world.ask(recovery_key="a key of somebody else")["exit"] == 10
+
+
 def test_a_report_is_signed_bound_to_the_one_before_and_has_a_page(world: DrillWorld) -> None:
     first, second = (world.drill()["result"] for _ in range(2))
     assert second["report"]["previous"] == {"id": first["report"]["id"], "sha3": first["sha3"]}

@@ -70,6 +70,8 @@ def apply(document: object, paths: NodePaths, *, check: bool, system: System | N
     """
     schema.check(document, "backup-host", where="the spec")
     assert isinstance(document, dict), "the schema asks for a mapping"
+    if "drill_table" in document:
+        schema.check(document["drill_table"], "drill-host", where="the spec", key="drill_table")
     places, system = Places(paths), system or System(paths)
     unopened: list[str] = []
     if "node" in document:
@@ -113,6 +115,7 @@ def remove(paths: NodePaths, *, check: bool, system: System | None = None) -> li
     gone = [
         *(Gone(path) for name in names for path in (_enabled(paths, name), _unit(paths, name))),
         *(Gone(path) for path in (places.config, places.secrets, places.known_hosts, places.metrics)),
+        Gone(paths.drill_json),
         Gone(_server_etc(paths)),
         Gone(_witness_home(paths) / ".ssh"),
     ]
@@ -189,6 +192,8 @@ def _resources(document: Mapping[str, Any], places: Places, system: System) -> l
         wanted += _witness(document["witness"], places.node)
     if "drill" in document:
         wanted += _drill(document["drill"], places)
+    if "drill_table" in document:
+        wanted += _drill_table(document["drill_table"], places.node.drill_json)
     return wanted
 
 
@@ -216,6 +221,12 @@ def _drill(nodes: Sequence[str], places: Places) -> list[Resource]:
     # Reports are signed, also on a host that is not backed up.
     key: list[Resource] = [Directory(places.key.parent, Owned(mode=0o700)), NodeKey(places.key)]
     return [*(key if nodes else []), *_units(host_units.watch(nodes), host_units.OF_A_WATCH, places.node)]
+
+
+def _drill_table(table: Mapping[str, Any], path: Path) -> list[Resource]:
+    if not table["nodes"]:
+        return [Gone(path)]
+    return [Directory(path.parent), File(path, files.canonical(dict(table)), _SECRET)]
 
 
 def _units(units: Mapping[str, str], possible: Iterable[str], paths: NodePaths) -> list[Resource]:

@@ -14,7 +14,8 @@ from .context import Context
 if TYPE_CHECKING:
     from ..host import Change
 
-MAX_SPEC_BYTES = 1024 * 1024
+# A host that drills knows the tables of all nodes that it drills.
+MAX_SPEC_BYTES = 16 * 1024 * 1024
 
 
 def apply(context: Context, args: argparse.Namespace) -> Result:

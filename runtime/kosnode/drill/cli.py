@@ -1,4 +1,8 @@
-"""`kosctl drill`: from a request on standard input to a report, and `kosctl drill status`."""
+"""`kosctl drill`: from a request to a report, and `kosctl drill status`.
+
+Root's request is on standard input and holds all that a drill uses. That of the operator account comes
+through the gate, and what root wrote down on this host completes it (`assignment.py`).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from ..command import Result
 from ..errors import DamagedError, FindingsError, InputError, KosError, UntestedError
 from ..lock import Lock
 from ..paths import NodePaths
-from . import isolation, remarks, report, request, scratch, status
+from . import assignment, isolation, remarks, report, request, scratch, status
 from .drilling import Drilling, Found
 from .places import DrillPlaces
 from .reports import Kept, Reports
@@ -43,7 +47,8 @@ def add_parser(subparsers: Any) -> None:
     said = "Restore a node's backups apart, and prove them; the request is on standard input."
     parser = subparsers.add_parser("drill", help=said, description=said)
     _add_json(parser)
-    parser.set_defaults(func=drill, run=drill, verb="drill")
+    # Only the operator's gate sets these.
+    parser.set_defaults(func=drill, run=drill, verb="drill", **dict.fromkeys(assignment.OPTIONS))
     verbs = parser.add_subparsers(dest="drill_verb", metavar="VERB")
     said = "Tell whether each node's drills are VERIFIED, and in time."
     shown = verbs.add_parser("status", help=said, description=said)
@@ -65,9 +70,13 @@ def drill(args: argparse.Namespace) -> Result:
         DamagedError: it FAILED; the report is in `detail`.
         UntestedError: it COULD_NOT_TEST; the report is in `detail`.
     """
-    asked = request.parse(sys.stdin.buffer.read(request.MAX_BYTES + 1))
-    require_root()
     paths, clock = NodePaths(args.root), boot.SystemClock()
+    options = {name: getattr(args, name) for name in assignment.OPTIONS}
+    if options["node"] is None:
+        asked = request.parse(sys.stdin.buffer.read(request.MAX_BYTES + 1))
+    else:
+        asked = assignment.complete(options, paths.drill_json)
+    require_root()
     places = DrillPlaces(paths)
     with Lock(places.lock).hold("drill"):
         kept = _drill(asked, places, clock)

@@ -31,6 +31,7 @@ class Kept:
         sha3: SHA3-256 of its bytes, hex.
         signature: armoured.
         files: where it, its signature and its page are.
+        page: what a person reads; who asked from afar has no access to files.
     """
 
     report: Mapping[str, Any]
@@ -38,6 +39,7 @@ class Kept:
     signature: str
     signer: str
     files: Mapping[str, str]
+    page: str
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -46,6 +48,7 @@ class Kept:
             "signature": self.signature,
             "signer": self.signer,
             "files": dict(self.files),
+            "page": self.page,
         }
 
 
@@ -138,13 +141,14 @@ class Reports:
         data = files.canonical(dict(report))
         written, signed, shown = (self._folder / name for name in _names(str(report["id"])))
         signature = signing.sign(self._key, data)
-        files.write_durable(shown, page.render(report).encode("utf-8"), mode=0o600)
+        html = page.render(report)
+        files.write_durable(shown, html.encode("utf-8"), mode=0o600)
         files.write_durable(written, data, mode=0o600)
         files.write_durable(signed, signature.encode("ascii"), mode=0o600)
         sha3 = hashlib.sha3_256(data).hexdigest()
         self._chain.append(_line(report, sha3))
         paths = {"report": str(written), "signature": str(signed), "page": str(shown)}
-        return Kept(report, sha3, signature, str(report["signer"]), paths)
+        return Kept(report, sha3, signature, str(report["signer"]), paths, html)
 
     def _read(self, id_: str) -> tuple[dict[str, Any], str]:
         """Return a report and its hash; raises KosError where it is not signed with the key that it names."""

@@ -59,7 +59,11 @@ def parse(data: bytes) -> Request:
     Raises:
         InputError: names the key and the rule, and never a secret.
     """
-    document = files.parse(data, limit=MAX_BYTES, what=WHERE)
+    return read(files.parse(data, limit=MAX_BYTES, what=WHERE))
+
+
+def read(document: Any) -> Request:
+    """Check and type a request; raises InputError, as `parse`."""
     schema.check(document, "drill-request", where=WHERE)
     wanted = tuple(document["sources"]) if "sources" in document else None
     table = rows(document["table"], WHERE) if "table" in document else None

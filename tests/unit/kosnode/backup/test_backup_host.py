@@ -302,3 +302,53 @@ def test_what_is_wrong_is_said_before_anything_is_touched(
     assert said in told.value.message or said in str(told.value.key)
     assert WORD not in told.value.message
     assert snapshot(paths) == before
+
+
+def drill_table(**node: Any) -> dict[str, Any]:
+    named = {"repositories": {"offsite": {"url": "rest:http://192.0.2.1/n1/"}}, "node_keys": [PUBLIC], **node}
+    return {"format": 1, "drill_table": {"format": 1, "nodes": {"n1": named}}}
+
+
+def test_what_the_operator_account_may_have_drilled_is_root_s_file_and_goes_with_its_last_node(
+    paths: NodePaths, machine: Machine
+) -> None:
+    """M13, K14."""
+    planned = words(host.apply(drill_table(), paths, check=True, system=machine))
+    assert not paths.drill_json.exists()
+    done = host.apply(drill_table(), paths, check=False, system=machine)
+    assert words(done) == planned
+    assert any(PUBLIC in (change.after or "") for change in done["changes"])
+    assert json.loads(paths.drill_json.read_text()) == drill_table()["drill_table"]
+    assert stat.S_IMODE(paths.drill_json.stat().st_mode) == 0o600
+    assert words(host.apply(drill_table(), paths, check=False, system=machine)) == []
+    # A spec of another step leaves it alone.
+    host.apply({"format": 1, "drill": []}, paths, check=False, system=machine)
+    assert paths.drill_json.exists()
+    nobody = {"format": 1, "drill_table": {"format": 1, "nodes": {}}}
+    host.apply(nobody, paths, check=False, system=machine)
+    assert not paths.drill_json.exists()
+    assert words(host.apply(nobody, paths, check=False, system=machine)) == []
+
+
+def test_what_is_drilled_is_taken_off_a_host_with_its_backups(paths: NodePaths, machine: Machine) -> None:
+    host.apply(drill_table(), paths, check=False, system=machine)
+    host.remove(paths, check=False, system=machine)
+    assert not paths.drill_json.exists()
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ({"node_keys": []}, "drill_table.nodes.n1.node_keys: must not be empty"),
+        ({"repositories": {"o": {"url": "ftp://x"}}}, "drill_table.nodes.n1.repositories.o.url: must be"),
+        ({"command": ["reboot"]}, "drill_table.nodes.n1.command: unknown key"),
+    ],
+)
+def test_a_table_of_drills_that_breaks_a_rule_is_refused_before_anything_is_touched(
+    paths: NodePaths, machine: Machine, node: dict[str, Any], said: str
+) -> None:
+    before = snapshot(paths)
+    with pytest.raises(InputError) as caught:
+        host.apply(drill_table(**node), paths, check=False, system=machine)
+    assert said in caught.value.message
+    assert snapshot(paths) == before

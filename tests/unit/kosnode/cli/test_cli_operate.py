@@ -15,7 +15,10 @@ from unit.kosnode.cli.cli_node import CliNode
 
 from kosnode import cli, operate, verbs
 from kosnode.backup import cli as backup_cli
+from kosnode.backup import witness_cli
 from kosnode.command import Result
+from kosnode.drill import assignment
+from kosnode.drill import cli as drill_cli
 from kosnode.errors import InputError
 from kosnode.paths import NodePaths
 
@@ -40,7 +43,19 @@ GOOD: dict[str, Any] = {
     "ttl_s": 600,
     "id": "20261121T120000Z-1a2b3c4d",
     "dry_run": True,
+    "node": "n1",
+    "repository": "offsite",
+    "recovery_key": "the recovery key of n1",
+    "environment": {"RESTIC_REST_USERNAME": "n1", "RESTIC_REST_PASSWORD": "a word"},
+    "seed": "7",
+    "sources": ["docs"],
+    "time": "2026-01-31T12:00:00Z",
+    "picked": ["n1"],
+    "among": ["n1", "n2.example"],
+    "lines": [{"seq": 1}],
+    "previous": ROOT,
 }
+REQUIRED_OF_DRILL = ("node", "repository", "recovery_key", "seed")
 GOOD_FOR: dict[tuple[str, str], Any] = {
     ("lease", "release"): "rollout-1",
     ("backup run", "source"): ["files", "ledger"],
@@ -80,6 +95,10 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
         verb.__doc__ = name
         return verb
 
+    def noted(args: Any) -> Result:
+        seen.append((" ".join(filter(None, (args.verb, vars(args).get("what")))), vars(args)))
+        return Result()
+
     functions = (
         "show_status show_plan stage activate confirm revert recover rollback verify scrub gc show_health"
     )
@@ -87,6 +106,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
         monkeypatch.setattr(verbs, name, note(name))
     for name in ("run", "list_runs", "check"):
         monkeypatch.setattr(backup_cli, name, note(name))
+    monkeypatch.setattr(drill_cli, "drill", noted)
+    monkeypatch.setattr(witness_cli, "witness", noted)
     return seen
 
 
@@ -135,7 +156,13 @@ def test_each_option_has_a_type_and_a_pattern(value: object) -> None:
         for key in options:
             if value is True and key in ("allow_downgrade", "accept_risk", "dry_run"):
                 continue
-            request = {"format": 1, "verb": verb, "options": {key: value}}
+            # A key is any text, and none of these says anything.
+            if (key == "recovery_key" and value and isinstance(value, str) and len(value) < 4096) or (
+                (key, value) in (("lines", []), ("environment", {}))
+            ):
+                continue
+            whole = {one: GOOD[one] for one in REQUIRED_OF_DRILL} if verb == "drill" else {}
+            request = {"format": 1, "verb": verb, "options": {**whole, key: value}}
             with pytest.raises(InputError) as caught:
                 operate.parse(json.dumps(request).encode())
             assert caught.value.key in (key, None), (verb, key)
@@ -149,8 +176,105 @@ def test_a_list_of_sources_holds_names_alone(value: object) -> None:
     assert caught.value.key == "source"
 
 
+def drill_with(**options: Any) -> bytes:
+    good = {one: GOOD[one] for one in REQUIRED_OF_DRILL}
+    return json.dumps({"format": 1, "verb": "drill", "options": {**good, **options}}).encode()
+
+
 @pytest.mark.parametrize(
-    "verb", ["restore", "backup init", "backup forget", "backup unlock", "backup", "witness"]
+    "key",
+    [
+        *(
+            "url",
+            "ca",
+            "node_keys",
+            "witness",
+            "table",
+            "verifier",
+            "production",
+            "scratch",
+            "host",
+            "format",
+        ),
+        *("interval_s", "reserve_bytes", "backend_timeout_s", "drill_verb", "what", "folder", "hosts"),
+    ],
+)
+def test_a_drill_takes_no_address_key_path_or_command_of_its_caller(
+    bed: CliNode, ran: list[tuple[str, dict[str, Any]]], key: str
+) -> None:
+    answered = operate.handle(bed.context(), drill_with(**{key: "/tmp/x"})).envelope
+    assert (answered["exit"], answered["error"]["key"]) == (2, key)
+    assert ran == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "LD_PRELOAD",
+            "PATH",
+            "RESTIC_PASSWORD_COMMAND",
+            "RESTIC_REPOSITORY",
+            "SSH_AUTH_SOCK",
+            "HTTPS_PROXY",
+        ),
+        # A file of credentials may name a program to run.
+        *("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "AWS_PROFILE", "AWS_CA_BUNDLE", "HOME"),
+        *("GOOGLE_APPLICATION_CREDENTIALS", "RCLONE_CONFIG", "BASH_ENV", "", "AWS_ACCESS_KEY_ID\n"),
+    ],
+)
+def test_credentials_of_a_drill_are_values_and_never_a_file_or_a_command(name: str) -> None:
+    with pytest.raises(InputError, match="may not be set here") as caught:
+        operate.parse(drill_with(environment={name: "word-of-an-operator"}))
+    assert caught.value.key == "environment"
+    assert "word-of-an-operator" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"node": name} for name in ("../n1", "n1/../../etc", ".", "..", "n1\x00", "n1\n", "-n1", "ü")),
+        *({"repository": name} for name in ("../x", "/srv/x", "rest:http://evil/", "main\n")),
+        *({"sources": names} for names in (["../../etc"], ["/etc"], ["a/b"], ["docs", {}], "docs")),
+        *({"picked": names} for names in (["../n1"], ["<b>"], ["n"] * 10_001)),
+        *({"environment": {"AWS_ACCESS_KEY_ID": value}} for value in ("a\nb", "", 1, None, "x" * 4097)),
+        *({"lines": lines} for lines in ({}, ["{}"], [[]])),
+        *({"recovery_key": key} for key in ("two\nlines", ["key"], {"file": "/etc/shadow"}, 7)),
+        *({"time": text} for text in ("yesterday", "2026-01-31T12:00:00+01:00", "2026-01-31T12:00:00Z ")),
+    ],
+    ids=ascii,
+)
+def test_what_a_drill_is_told_is_a_name_or_a_value_and_nothing_else(options: dict[str, Any]) -> None:
+    (key,) = options
+    with pytest.raises(InputError) as caught:
+        operate.parse(drill_with(**options))
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize("missing", REQUIRED_OF_DRILL)
+def test_a_drill_is_told_whose_from_where_with_what_key_and_seed(missing: str) -> None:
+    options = {one: GOOD[one] for one in REQUIRED_OF_DRILL if one != missing}
+    with pytest.raises(InputError) as caught:
+        operate.parse(json.dumps({"format": 1, "verb": "drill", "options": options}).encode())
+    assert caught.value.key == missing
+
+
+def test_only_a_drill_with_its_witness_s_lines_may_be_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [{"text": "x" * 1000}] * 100
+    assert operate.parse(drill_with(lines=lines))[1]["lines"] == lines
+    with pytest.raises(InputError, match="at most 65536"):
+        operate.parse(json.dumps({"format": 1, "verb": "status", "options": {}}).encode() + b" " * 65_536)
+    monkeypatch.setattr(operate, "MAX_DRILL_BYTES", 70_000)
+    with pytest.raises(InputError, match="at most 70000"):
+        operate.parse(drill_with(lines=lines))
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        *("restore", "backup init", "backup forget", "backup unlock", "backup apply", "backup"),
+        *("witness", "witness append", "witness serve", "drill status"),
+    ],
 )
 def test_what_is_roots_alone_is_no_verb_of_the_operator(verb: str) -> None:
     with pytest.raises(InputError, match="must be one of"):
@@ -237,8 +361,11 @@ def test_whatever_is_sent_only_what_is_on_the_list_runs(bed: CliNode, request: o
     assert verb in operate.ALLOWED
     for key, value in options.items():
         assert key in operate.ALLOWED[verb]
+        if isinstance(value, (list, dict)):
+            assert key in ("source", "sources", "picked", "among", "lines", "environment")
+            continue
         assert isinstance(value, (str, int))
-        if isinstance(value, str):
+        if isinstance(value, str) and key != "recovery_key":
             assert len(value) <= 128
             assert not value.startswith(("-", "/", ".")), value
             assert set(value) <= set(string.ascii_letters + string.digits + "._:@/ -")
@@ -249,6 +376,10 @@ def test_whatever_is_sent_only_what_is_on_the_list_runs(bed: CliNode, request: o
 def test_no_bytes_make_the_gate_fall_over(bed: CliNode, data: bytes) -> None:
     answered = operate.handle(bed.context(), data).envelope
     assert (answered["exit"], answered["ok"]) == (2, False)
+
+
+def test_a_drill_of_the_operator_has_each_option_that_is_let_through() -> None:
+    assert set(assignment.OPTIONS) == set(operate.ALLOWED["drill"])
 
 
 def test_the_parser_has_every_option_of_the_list() -> None:
