@@ -32,17 +32,17 @@ def kill_at_any_time(node: BackupNode, chance: random.Random, victim: str, *word
     if chance.random() < 0.5:
         time.sleep(chance.random() * 1.5)
     else:
-        while process.poll() is None and not _restic_of(process.pid):
+        while process.poll() is None and not restic_of(process.pid):
             time.sleep(0.005)
         time.sleep(chance.random() * 0.4)
     if victim == "kosctl":
         process.send_signal(signal.SIGKILL)
     else:
-        for child in _restic_of(process.pid):
+        for child in restic_of(process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
     process.communicate()
-    # One whose kosctl was killed goes on to its end.
+    # It ends with its kosctl, and takes its lock away before.
     mark = bytes(node.root)
     while any(mark in environment for environment in _environments()):
         time.sleep(0.05)
@@ -84,10 +84,11 @@ def kill_at(node: BackupNode, call: Call, *words: str) -> bool:
     return process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
-def _restic_of(pid: int) -> Sequence[int]:
+def restic_of(pid: int) -> Sequence[int]:
+    """Return the numbers of the processes of restic that work on a repository for a kosctl."""
     with contextlib.suppress(OSError):
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(one) for one in children if _name(one) == "restic"]
+        return [int(one) for one in children if _name(one) == "restic" and b"version" not in _command(one)]
     return []
 
 
@@ -96,6 +97,10 @@ def _name(pid: str) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
+
+
+def _command(pid: str) -> Sequence[bytes]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
 def _environments() -> Iterator[bytes]:

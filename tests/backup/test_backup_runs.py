@@ -20,7 +20,7 @@ from fault.rows import ROUNDS, Row
 
 from backup.backup_node import PASSWORD, RECOVERY, BackupNode
 from backup.files import listing, noise, odd, tree
-from backup.killing import MOMENTS, kill_at_any_time
+from backup.killing import MOMENTS, kill_at_any_time, restic_of
 
 # Runs beside a writer.
 RUNS = 10 if ROUNDS < 5 else 50
@@ -336,6 +336,24 @@ def test_a_repository_that_was_rolled_back_is_refused(node: BackupNode, tmp_path
 
 
 @pytest.mark.fault
+def test_a_restic_whose_run_was_killed_ends_and_writes_nothing_more(node: BackupNode, tmp_path: Path) -> None:
+    node.tree(tree(tmp_path))
+    with silent() as url:
+        node.configure(node.table["sources"], {"dead": {"url": url}}, backend_timeout_s=600)
+        known(node, "dead", url)
+        process = node.start("backup", "run")
+        while not (working := restic_of(process.pid)):
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.kill()
+        process.communicate()
+        ends = time.monotonic() + 60
+        while any(Path(f"/proc/{one}").exists() for one in working):
+            assert time.monotonic() < ends, "restic waits for a dead repository, and nobody waits for it"
+            time.sleep(0.02)
+
+
+@pytest.mark.fault
 @pytest.mark.parametrize("victim", ["kosctl", "restic"])
 @pytest.mark.parametrize("number", range(MOMENTS // 2))
 def test_a_run_that_is_killed_at_any_time_leaves_what_the_next_one_needs(
@@ -346,7 +364,7 @@ def test_a_run_that_is_killed_at_any_time_leaves_what_the_next_one_needs(
     node.tree(data)
     if number % 2:
         node.run()
-        noise(data / "large", 20_000_000, -number)
+        noise(data / "large", 20_000_000, number + MOMENTS)
     kill_at_any_time(node, chance, victim, "backup", "run")
     answer = node.kosctl("backup", "run")
     assert answer["ok"], answer

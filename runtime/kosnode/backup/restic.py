@@ -57,6 +57,9 @@ _UNREACHABLE = re.compile(
 # A folder may be called tls.
 _PATH = re.compile(r"""(?<!\w)/[^\s"',:]+""")
 _CLOCK = re.compile(r"^\[[0-9:]+\] ")
+# Ends with the process that is named first, also where that was killed: restic would go on to write where the
+# next run or restore works. The shell sees a death that came before there was a signal for it.
+_LEASH = ("setpriv", "--pdeathsig=INT", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 
 
 class BackendError(KosError):
@@ -445,7 +448,7 @@ class Restic:
         pass_fds: Sequence[int] = (),
         limit: int | None = None,
     ) -> _Done:
-        argv = [program(), *words]
+        argv = [*_LEASH, str(os.getpid()), program(), *words]
         if not self._access.lock and "--no-lock" not in words:
             argv.append("--no-lock")
         if self._access.cache is None:
