@@ -210,11 +210,11 @@ def test_a_rebuild_that_is_killed_leaves_no_server_and_can_begin_again(history: 
         os.setsid()
         world.restored(history.prepared, repository)
         os._exit(0)
-    data = repository.with_name("repository.data")
-    while not (data / "postmaster.pid").exists():
+    noted = repository.with_name("repository.data") / "postmaster.pid"
+    while not (noted.exists() and (words := noted.read_text().split())):
         time.sleep(0.01)
         assert os.waitpid(child, os.WNOHANG) == (0, 0)
-    server = int((data / "postmaster.pid").read_text().split()[0])
+    server = int(words[0])
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     while Path(f"/proc/{server}").exists():
