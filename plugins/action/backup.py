@@ -68,7 +68,7 @@ class ActionModule(NodeAction):
             raise AnsibleActionFail(
                 f"node has to be the name of a node, for verb=witness alone; it is {node!r}"
             )
-        answer = self.as_root(f"witness read --node={node}")
+        answer = self.ask("witness read", {"node": node}, exact=True)
         return {**as_result(answer), **answer.result}
 
     def _changed(self, answer: _kosctl.Answer) -> bool:

@@ -18,7 +18,7 @@ from ansible_collections.kos.fleet.plugins.plugin_utils._node import NodeAction,
 
 ARGUMENTS: dict[str, t.Any] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "step": {"type": "str", "choices": ["files", "witness", "repositories"], "default": "files"},
+    "step": {"type": "str", "choices": ["files", "witness", "repositories", "drills"], "default": "files"},
     "repositories": {"type": "dict", "default": {}},
     "sources": {"type": "dict", "default": {}},
     "witness_url": {"type": "str", "default": ""},
@@ -26,6 +26,8 @@ ARGUMENTS: dict[str, t.Any] = {
     "calendar": {"type": "dict", "default": {}},
     "secrets_dir": {"type": "path", "no_log": False, "default": "secrets/backup"},
     "drilled": {"type": "list", "elements": "str", "default": []},
+    "drills": {"type": "dict", "default": {}},
+    "drill_scratch": {"type": "str"},
     "server": {"type": "bool", "default": False},
     "server_root": {"type": "str", "default": "/srv/kos-backup"},
     "server_address": {"type": "str", "default": ""},
@@ -62,9 +64,12 @@ class ActionModule(NodeAction):
         try:
             if args["state"] == "absent":
                 return self._absent()
-            return {"files": self._files, "witness": self._witness, "repositories": self._repositories}[
-                args["step"]
-            ](args)
+            return {
+                "files": self._files,
+                "witness": self._witness,
+                "repositories": self._repositories,
+                "drills": self._drills,
+            }[args["step"]](args)
         except _backup_secrets.SecretError as error:
             raise AnsibleActionFail(str(error)) from None
 
@@ -180,6 +185,30 @@ class ActionModule(NodeAction):
             "repositories": answer.result.get("repositories") or [],
             "warnings": _left_to_do(answer.result.get("sources") or []),
         }
+
+    def _drills(self, args: Mapping[str, t.Any]) -> dict[str, t.Any]:
+        nodes, missing = {}, []
+        for name, one in sorted(args["drills"].items()):
+            keys = self._secrets.public_keys(name)
+            if keys:
+                nodes[name] = {**one, "node_keys": keys}
+            else:
+                missing.append(name)
+        actions = []
+        if self._task.check_mode:
+            actions = [f"let {name} be drilled here, once it has a key" for name in missing]
+        if "kosctl" not in self._probe():
+            return self._without_kosctl(actions)
+        live = {str(one["path"]) for one in args["sources"].values() if one.get("path")}
+        table: dict[str, t.Any] = {"format": 1, "nodes": nodes, "production": sorted(live)}
+        if args["drill_scratch"]:
+            table["scratch"] = args["drill_scratch"]
+        told = self._apply({"format": 1, "drill_table": table}, actions)
+        if missing and not self._task.check_mode:
+            told["warnings"] = [
+                f"{name} is not drilled here until role backup has run on it" for name in missing
+            ]
+        return told
 
     def _apply(self, spec: Mapping[str, t.Any], actions: list[str]) -> dict[str, t.Any]:
         check = " --check" if self._task.check_mode else ""

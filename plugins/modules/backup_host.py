@@ -10,8 +10,8 @@ module: backup_host
 short_description: Host is backed up, takes backups, or is their witness
 version_added: 1.0.0
 description:
-  - What role C(kos.fleet.backup) is made of, in three steps, since a witness has to know a node's key before
-    the node opens its repositories.
+  - What role C(kos.fleet.backup) is made of, in four steps, since a witness has to know a node's key before
+    the node opens its repositories, and who drills a node has to know the key that it got by then.
   - Passwords and recovery keys are made once on the controller, one file each, and never shown.
   - Needs root, and C(kosctl) on the host (role C(bootstrap)).
 author:
@@ -38,8 +38,10 @@ options:
     description:
       - V(files) writes table, secrets, key and timers, and has a target serve. V(witness) takes O(node_keys).
         V(repositories) takes O(known_hosts) and opens the repositories with a recovery key each.
+        V(drills) writes down what playbook C(kos.fleet.drill) may have drilled here without root, with the
+        public keys that the controller knows of each node.
     type: str
-    choices: [files, witness, repositories]
+    choices: [files, witness, repositories, drills]
     default: files
   repositories:
     description: Repositories by name, with C(url), C(append_only), C(ca), and secret C(environment).
@@ -62,6 +64,13 @@ options:
     type: list
     elements: str
     default: []
+  drills:
+    description: Nodes that are drilled on this host, as P(kos.fleet.drill_tables#filter) makes them.
+    type: dict
+    default: {}
+  drill_scratch:
+    description: Directory on this host in which each drill makes and removes one of its own.
+    type: str
   calendar:
     description: When C(run), C(check) and C(forget) happen, as calendar events of systemd.
     type: dict

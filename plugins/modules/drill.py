@@ -10,11 +10,12 @@ module: drill
 short_description: Backups of a node are restored on another host, and proven
 version_added: 1.0.0
 description:
-  - Runs on the host that is to restore, with what the controller knows of O(node) and its recovery key alone.
+  - Runs on the host that is to restore, with the recovery key of O(node) and what role C(kos.fleet.backup)
+    wrote there of it (C(/etc/kos/drill.json)). A node that is not in that file is refused.
     The newest state and an earlier one are restored into a folder of their own and verified without network.
     Then the same verification has to turn red on copies that are damaged on purpose.
   - Fails unless the outcome is V(VERIFIED). The report is kept on the controller in each case.
-  - Needs root.
+  - Needs no root. Connects as the operator account, which can name neither a path, an address nor a command.
 author:
   - kOS Fleet authors (@kos-fleet)
 extends_documentation_fragment:
@@ -41,7 +42,7 @@ options:
     type: str
     required: true
   repositories:
-    description: What C(backup_repositories) says of O(node).
+    description: What C(backup_repositories) says of O(node); which there are, and which want credentials.
     type: dict
     required: true
   repository:
@@ -49,16 +50,10 @@ options:
     type: str
   environment:
     description:
-      - Credentials that can only read, for a repository of S3 or SFTP. A rest-server and a directory are read
-        through a proxy that lets nothing be written.
-    type: dict
-    default: {}
-  table:
-    description: What C(backup_sources) says of O(node). By default what its own last snapshot says.
-    type: dict
-    default: {}
-  settings:
-    description: What C(backup_settings) says of O(node).
+      - Credentials that can only read, for a repository of S3. A rest-server and a directory are read through
+        a proxy that lets nothing be written, and SFTP with the SSH keys that root has there.
+      - Names are C(AWS_ACCESS_KEY_ID), C(AWS_SECRET_ACCESS_KEY), C(AWS_SESSION_TOKEN), C(AWS_DEFAULT_REGION),
+        C(RESTIC_REST_USERNAME) and C(RESTIC_REST_PASSWORD).
     type: dict
     default: {}
   sources:
@@ -79,24 +74,12 @@ options:
     type: list
     elements: str
     default: []
-  witness_url:
-    description: Address of the witness, C(http(s)://) or C(file:///).
-    type: str
-    default: ""
   witness_lines:
-    description: What M(kos.fleet.backup) said of O(node) on its witness.
+    description: What M(kos.fleet.backup) said of O(node) on its witness, where that is reached over SSH.
     type: list
     elements: dict
-  production:
-    description: Paths on this host that hold live data, in which nothing is restored.
-    type: list
-    elements: str
-    default: []
-  scratch:
-    description: Directory on this host in which the drill makes and removes one of its own.
-    type: str
   secrets_dir:
-    description: Folder on the controller with the recovery keys and the public keys of nodes.
+    description: Folder on the controller with the recovery keys.
     type: path
     default: secrets/backup
   report_dir:
@@ -115,7 +98,6 @@ EXAMPLES = r"""
     node: node1
     seed: "7"
     repositories: "{{ hostvars['node1'].backup_repositories }}"
-    table: "{{ hostvars['node1'].backup_sources }}"
 """
 
 RETURN = r"""

@@ -55,14 +55,13 @@ class Drill:
     rank: str
 
 
-def choose(hosts: Mapping[str, Host], seed: str, *, among: frozenset[str], on: str = "") -> list[Drill]:
+def choose(hosts: Mapping[str, Host], seed: str, *, among: frozenset[str]) -> list[Drill]:
     """Return all hosts of class critical and a random one of each other class, each with a host to drill on.
 
     Args:
         hosts: all that are backed up, by name.
         seed: the same one gives the same choice.
         among: names of those that may be drilled.
-        on: the host to drill on. Else the one that a host names, or another one that is backed up too.
 
     Raises:
         ChoiceError: nothing is backed up, or there is no other host.
@@ -75,23 +74,38 @@ def choose(hosts: Mapping[str, Host], seed: str, *, among: frozenset[str], on: s
         of_rank = [host for host in wanted if host.rank == rank]
         if rank != "critical" and of_rank:
             of_rank = [random.Random(f"{seed}:{rank}").choice(of_rank)]
-        drills += [Drill(host.name, _place(host, hosts, on), rank) for host in of_rank]
+        for host in of_rank:
+            on = place(host, hosts)
+            if on is None:
+                raise ChoiceError(
+                    f"no other host than {host.name} is backed up, so none is known to have what a drill "
+                    "needs; name one in backup_drill_host"
+                )
+            drills.append(Drill(host.name, on, rank))
     return drills
 
 
-def _place(host: Host, hosts: Mapping[str, Host], on: str) -> str:
-    """Return where a host is drilled: always the same place, since reports are chained where they are."""
-    named = on or host.place
-    if named == host.name:
+def place(host: Host, hosts: Mapping[str, Host]) -> str | None:
+    """Return where a host is drilled: always the same place, since reports are chained where they are.
+
+    Args:
+        host: is drilled.
+        hosts: all that are backed up, by name.
+
+    Returns:
+        The host that it names, or another one that is backed up too, of another zone where there is one; None
+        where there is no other.
+
+    Raises:
+        ChoiceError: it names itself.
+    """
+    if host.place == host.name:
         raise ChoiceError(f"a drill of {host.name} belongs on another host; name it in backup_drill_host")
-    if named:
-        return named
+    if host.place:
+        return host.place
     others = [other for name, other in hosts.items() if name != host.name]
     if not others:
-        raise ChoiceError(
-            f"no other host than {host.name} is backed up, so none is known to have what a drill needs; "
-            "name one in backup_drill_host"
-        )
+        return None
 
     def order(other: Host) -> tuple[bool, bytes]:
         same = bool(host.zone) and other.zone == host.zone

@@ -34,7 +34,12 @@ class NodeAction(ActionBase):
         return dict(result)
 
     def ask(
-        self, verb: str, options: t.Mapping[str, t.Any] | None = None, *, secret: bool = False
+        self,
+        verb: str,
+        options: t.Mapping[str, t.Any] | None = None,
+        *,
+        secret: bool = False,
+        exact: bool = False,
     ) -> _kosctl.Answer:
         """Ask kosctl on the node.
 
@@ -42,6 +47,7 @@ class NodeAction(ActionBase):
             verb: what is asked.
             options: its options; None values are left out.
             secret: whether request or answer hold a token, which then stays out of the most verbose logs.
+            exact: leave the result as it came, since it is signed; the caller lets no terminal have it.
 
         Raises:
             AnsibleConnectionFailure: the node cannot be reached.
@@ -59,7 +65,7 @@ class NodeAction(ActionBase):
             answer = _kosctl.parse(verb, done["rc"], done["stdout"], done["stderr"])
         except _kosctl.AnswerError as error:
             raise AnsibleActionFail(str(error)) from None
-        return replace(answer, result=_kosctl.plain(answer.result))
+        return answer if exact else replace(answer, result=_kosctl.plain(answer.result))
 
     def host(self, words: str, spec: bytes | None, *, program: str = _kosctl.PROGRAM) -> dict[str, t.Any]:
         """Have kosctl shape the host (as root), or in check mode say how it would; return the task's result.

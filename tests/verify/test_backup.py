@@ -13,6 +13,7 @@ from bed import Bed
 from verify import lane, record
 
 KOSCTL = "/opt/kos/current/bin/kosctl"
+DRILLS = "/etc/kos/drill.json"
 
 
 @pytest.fixture
@@ -62,6 +63,22 @@ def test_the_host_that_drills_others_looks_whether_one_is_overdue(reach: lane.Re
     """M13."""
     assert reach("node3").service("kos-drill-status.timer").is_running
     assert reach("node3").service("kos-drill-status.timer").is_enabled
+
+
+def test_whom_a_host_drills_is_root_s_file_with_the_key_that_the_node_signs_with(
+    node: Host, reach: lane.Reach
+) -> None:
+    """M13, K14."""
+    file = reach("node3").file(DRILLS)
+    assert (file.user, file.mode) == ("root", 0o600)
+    (named,) = json.loads(file.content_string)["nodes"].items()
+    assert named[0] == "node1"
+    assert named[1]["node_keys"] == [
+        node.check_output("cut --delimiter=' ' --fields=1,2 /etc/kos/keys/node.pub")
+    ]
+    assert "password" not in file.content_string
+    for name in ("node1", "node2"):
+        assert not reach(name).file(DRILLS).exists
 
 
 def test_a_run_of_the_timer_s_service_ships_each_source_to_each_repository(node: Host) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 from verify import lane, plays
+from verify.node import as_operator
 
 KOSCTL = "/opt/kos/current/bin/kosctl"
+DRILLS = "/etc/kos/drill.json"
 REPORTS = lane.CONTROLLER / "drills/node1"
 
 
@@ -72,11 +75,37 @@ def test_a_node_that_was_never_drilled_is_overdue_and_the_other_is_not(reach: la
 
 def test_a_drill_in_a_folder_of_live_data_is_refused_and_no_drill(reach: lane.Reach) -> None:
     """K19."""
-    before = sorted(REPORTS.iterdir())
-    done = plays.run("kos.fleet.drill", variables={"drill_scratch": "/srv/docs"}, limit="backup_hosts")
+    host, before = reach("node3"), sorted(REPORTS.iterdir())
+    written = host.file(DRILLS).content_string
+    live = json.dumps({**json.loads(written), "scratch": "/srv/docs"})
+    try:
+        host.check_output(f"printf '%s' {shlex.quote(live)} > {DRILLS}")
+        done = plays.run("kos.fleet.drill", limit="backup_hosts")
+    finally:
+        host.check_output(f"printf '%s' {shlex.quote(written)} > {DRILLS}")
     assert (done.rc != 0, "scratch" in done.words, "/srv/docs" in done.words) == (True, True, True), done.text
     assert sorted(REPORTS.iterdir()) == before
-    assert not reach("node3").file("/srv/docs").exists
+    assert not host.file("/srv/docs").exists
+
+
+def test_the_operator_account_has_no_other_node_drilled_and_nothing_restored_elsewhere(
+    reach: lane.Reach,
+) -> None:
+    """K14, M13."""
+    good = {"node": "node1", "repository": "offsite", "recovery_key": "a key of somebody", "seed": "7"}
+    for wish, said in (
+        ({"node": "node2"}, f"{DRILLS} does not name node2"),
+        ({"node": "../node1"}, "node: must be the name of a node"),
+        ({"repository": "elsewhere"}, "names no repository elsewhere"),
+        ({"scratch": "/srv/mine"}, "scratch: no option of drill"),
+        ({"environment": {"RESTIC_PASSWORD_COMMAND": "id"}}, "RESTIC_PASSWORD_COMMAND: may not be set here"),
+    ):
+        request = json.dumps({"format": 1, "verb": "drill", "options": {**good, **wish}})
+        command = f"printf '%s' {shlex.quote(request)} | sudo -n {KOSCTL} operate"
+        answer = json.loads(as_operator(reach("node3"), command).stdout)
+        assert not answer["ok"]
+        assert said in answer["error"]["message"]
+        assert answer["result"] == {}
 
 
 @pytest.mark.parametrize("time", ["2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"])

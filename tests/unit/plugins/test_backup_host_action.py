@@ -170,6 +170,46 @@ def test_a_witness_takes_the_keys_that_there_are(tmp_path: Path) -> None:
     assert host.spec == {"format": 1, "witness": {"n1": "ssh-ed25519 A"}}
 
 
+ROW = {"repositories": {"offsite": {"url": OFFSITE["url"]}}}
+
+
+def test_whom_a_host_drills_is_written_with_the_keys_that_the_controller_knows(tmp_path: Path) -> None:
+    """M13: who may have signed is what root says, and not who asks."""
+    secrets = Secrets(tmp_path, write=True)
+    secrets.note_public_key("n2", "ssh-ed25519 A")
+    secrets.note_public_key("n2", "ssh-ed25519 B")
+    host = Host(tmp_path)
+    live = {"docs": {"path": "/srv/docs"}, "node": {"method": "node"}}
+    told = host.run(
+        {"step": "drills", "drills": {"n2": ROW, "n3": ROW}, "sources": live, "drill_scratch": "/srv/drill"}
+    )
+    assert host.spec == {
+        "format": 1,
+        "drill_table": {
+            "format": 1,
+            "nodes": {"n2": {**ROW, "node_keys": ["ssh-ed25519 A", "ssh-ed25519 B"]}},
+            "production": ["/srv/docs"],
+            "scratch": "/srv/drill",
+        },
+    }
+    assert told["warnings"] == ["n3 is not drilled here until role backup has run on it"]
+
+
+def test_a_host_that_drills_nobody_any_more_is_told_so(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.run({"step": "drills"})
+    assert host.spec["drill_table"]["nodes"] == {}
+
+
+def test_in_check_mode_a_node_without_a_key_is_part_of_the_plan(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    plan = host.run({"step": "drills", "drills": {"n2": ROW}}, check=True)
+    assert plan["actions"][0] == "let n2 be drilled here, once it has a key"
+    assert host.asked[0][0] == "apply --check --json"
+    clean = Host(tmp_path, kosctl=False).run({"step": "drills", "drills": {"n2": ROW}}, check=True)
+    assert clean["plan_by"] == "controller"
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+ON_N2 = {"backup_drill_host": "n2"}
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -68,11 +69,12 @@ def test_check_mode_names_every_critical_host_and_one_of_each_other_class(tmp_pa
         ({"n1": backed_up("low"), "n2": backed_up("low")}, ["drill_sed=7"], "did you mean drill_seed?"),
         ({"n1": backed_up("low", backup_dril_host="n2")}, [], "did you mean backup_drill_host?"),
         ({"n1": backed_up("low")}, [], "no other host than n1 is backed up"),
-        ({"n1": backed_up("low"), "n2": backed_up("low")}, ["drill_on=n9"], "is not in the inventory: n9."),
+        ({"n1": backed_up("low", backup_drill_host="n9")}, [], "is not in the inventory: n9."),
+        ({"n1": backed_up("low"), "n2": backed_up("low")}, ["drill_scratch=/srv"], "drill_scratch"),
         ({"n1": {}}, [], "no host here has backup_repositories"),
-        ({"n1": backed_up("low"), "n2": {}}, ["drill_on=n2", "drill_time=now"], "time has to be as 2026-"),
-        ({"n1": backed_up("low"), "n2": {}}, ["drill_on=n2", "drill_repository=x"], "n1 has no x with a url"),
-        ({"n1": backed_up("low"), "n2": {}}, ["drill_on=n1"], "a drill of n1 belongs on another host"),
+        ({"n1": backed_up("low", **ON_N2), "n2": {}}, ["drill_time=now"], "time has to be as 2026-"),
+        ({"n1": backed_up("low", **ON_N2), "n2": {}}, ["drill_repository=x"], "n1 has no x with a url"),
+        ({"n1": backed_up("low", backup_drill_host="n1")}, [], "a drill of n1 belongs on another host"),
     ],
 )
 def test_bad_input_gets_one_message_before_any_node_is_asked(
