@@ -342,6 +342,10 @@ def test_what_is_drilled_is_taken_off_a_host_with_its_backups(paths: NodePaths, 
         ({"node_keys": []}, "drill_table.nodes.n1.node_keys: must not be empty"),
         ({"repositories": {"o": {"url": "ftp://x"}}}, "drill_table.nodes.n1.repositories.o.url: must be"),
         ({"command": ["reboot"]}, "drill_table.nodes.n1.command: unknown key"),
+        *(
+            ({"repositories": {"o": {"url": "/x", "ca": path}}}, "ca: must be an absolute path without")
+            for path in ("/", "ca.pem", "/srv/../etc", "/srv/.", "/srv//x", "/srv/", "/srv/x\n")
+        ),
     ],
 )
 def test_a_table_of_drills_that_breaks_a_rule_is_refused_before_anything_is_touched(
