@@ -83,7 +83,8 @@ def test_every_kind_of_name_mode_and_owner_comes_back(node: BackupNode, tmp_path
     assert listing(data) == expected
 
 
-@pytest.mark.parametrize("seed", range(4 * ROUNDS))
+# With 6 comes a pattern of more than one `**`.
+@pytest.mark.parametrize("seed", sorted({*range(4 * ROUNDS), 6}))
 def test_a_pattern_leaves_out_the_same_for_the_manifest_and_for_restic(
     node: BackupNode, tmp_path: Path, seed: int
 ) -> None:

@@ -7,8 +7,9 @@ with all that is below it. That is the part of restic's patterns that says the s
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 
@@ -21,6 +22,21 @@ def anchored(patterns: Sequence[str], roots: Sequence[Path]) -> list[str]:
         else:
             found += [f"{literal(str(root))}/**/{pattern.strip('/')}" for root in roots]
     return found
+
+
+def for_restic(patterns: Iterable[str]) -> list[str]:
+    """Return patterns that mean to restic what the anchored ones say.
+
+    Of several `**` in one pattern restic takes one alone to stand for no name, so each way to leave some out
+    becomes a pattern too.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        first, *rest = re.split(r"/\*\*(?:/\*\*)*(?=/|$)", pattern)
+        for joints in itertools.product(("/**", ""), repeat=len(rest)):
+            if joints.count("/**") or not rest:
+                found[first + "".join(map("".join, zip(joints, rest, strict=True)))] = None
+    return list(found)
 
 
 def literal(path: str) -> str:

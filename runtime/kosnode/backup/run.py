@@ -428,7 +428,7 @@ class _Shipment:
         """Patterns for restic: those of the source, and what neither side can store."""
         # By the name alone, since restic takes long over a pattern of several parts.
         never = [f"{beginning}*" for beginning in _NEVER]
-        return [*self._patterns, *never, *map(patterns.literal, self._walk.special)]
+        return [*patterns.for_restic(self._patterns), *never, *map(patterns.literal, self._walk.special)]
 
     def list(self) -> None:
         """Walk and hash what is there now."""
