@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +20,24 @@ FIRST = "0" * 64
 
 
 class Audit:
-    """A hash-chained file of JSON lines.
+    """A hash-chained log of JSON lines, in one file and those that it was rotated into.
 
     Each line holds `prev`, the hash of the line before it, and `hash`, the SHA3-256 of its own canonical form
-    without `hash`. What is changed, removed or put in later in the middle breaks the chain. Cutting off the
-    end shows only against a copy elsewhere.
+    without `hash`. What is changed, removed or put in later in the middle breaks the chain, which goes on
+    from one file to the next. Cutting off the end shows only against a copy elsewhere.
 
     Args:
-        path: the log.
+        path: of the newest file; older ones are `audit.jsonl.1` (newest) and so on.
         clock: for the time of each line.
+        max_bytes: size from which a new file is begun.
+        keep: how many rotated files stay.
     """
 
-    def __init__(self, path: Path, clock: boot.Clock) -> None:
+    def __init__(self, path: Path, clock: boot.Clock, *, max_bytes: int = 4 << 20, keep: int = 4) -> None:
         self._path = path
         self._clock = clock
-        self._log = JsonLines(path, mode=0o640)
+        self._max_bytes = max_bytes
+        self._rotated = [path.with_name(f"{path.name}.{number}") for number in range(1, keep + 1)]
 
     def append(self, what: Mapping[str, Any], who: Mapping[str, Any]) -> None:
         """Write one line, durably.
@@ -41,34 +46,78 @@ class Audit:
             what: verb, options and outcome; never a secret.
             who: as `caller` gives it.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with (self._path.parent / f".{self._path.name}.lock").open("w") as lock:
+        self._lock_file.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock_file.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            last = self._log.last()
+            self._rotate()
+            last = next(filter(None, (JsonLines(path).last() for path in reversed(self.files()))), None)
             prev = FIRST if last is None else str(last.get("hash", FIRST))
             entry = {"time": boot.text(self._clock.now()), "who": dict(who), "what": dict(what), "prev": prev}
-            self._log.append({**entry, "hash": _hash(entry)})
+            JsonLines(self._path, mode=0o640).append({**entry, "hash": _hash(entry)})
+
+    def files(self) -> list[Path]:
+        """Return the files of the log that are there, oldest first."""
+        return [path for path in (*reversed(self._rotated), self._path) if path.exists()]
+
+    def newest(self, count: int) -> list[dict[str, Any]]:
+        """Return up to `count` of the newest entries, oldest first; damaged lines are left out."""
+        with self._held():
+            entries = [entry for path in self.files() for entry in JsonLines(path).entries()]
+        return entries[-count:]
 
     def verify(self) -> int:
-        """Follow the chain; returns how many lines it has.
+        """Follow the chain through all files; returns how many lines it has.
 
         Raises:
-            DamagedError: names the first line that does not fit.
+            DamagedError: names the file and the first line that does not fit.
         """
-        prev = FIRST
-        count = 0
-        for count, raw in enumerate(self._log.lines(), 1):
-            try:
-                entry = files.parse(raw)
-                claimed = entry.pop("hash")
-                fits = entry["prev"] == prev and claimed == _hash(entry)
-            except (InputError, KeyError, AttributeError, TypeError):
-                fits = False
-                claimed = ""
-            if not fits:
-                raise DamagedError(f"{self._path}: line {count} does not follow from the one before it")
-            prev = claimed
-        return count
+        with self._held():
+            kept = self.files()
+            # The first file may go on from one that is gone only where so many are kept that one had to go.
+            prev = FIRST if len(kept) < len(self._rotated) else None
+            total = 0
+            for path in kept:
+                for count, raw in enumerate(JsonLines(path).lines(), 1):
+                    prev = _follow(raw, prev)
+                    if prev is None:
+                        raise DamagedError(f"{path}: line {count} does not follow from the one before it")
+                    total += 1
+        return total
+
+    def _rotate(self) -> None:
+        if not self._path.exists() or self._path.stat().st_size < self._max_bytes:
+            return
+        # Up to a name that is free, as there is after a rotation that was killed; else the oldest file goes.
+        free = next((path for path in self._rotated if not path.exists()), self._rotated[-1])
+        places = [self._path, *self._rotated[: self._rotated.index(free) + 1]]
+        for newer, older in reversed(list(pairwise(places))):
+            newer.replace(older)
+            # Else a power cut could keep the second of two names and lose the first.
+            files.fsync_directory(self._path.parent)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self._path.parent / f".{self._path.name}.lock"
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold off who appends and rotates while the files are read."""
+        with contextlib.ExitStack() as stack:
+            # There is none where nothing was ever written here, as on a node that was restored.
+            with contextlib.suppress(FileNotFoundError):
+                fcntl.flock(stack.enter_context(self._lock_file.open("rb")), fcntl.LOCK_SH)
+            yield
+
+
+def _follow(raw: bytes, prev: str | None) -> str | None:
+    """Return the hash of a line that follows from the one before it (None: from any), else None."""
+    try:
+        entry = files.parse(raw)
+        claimed = str(entry.pop("hash"))
+        fits = prev in (None, entry["prev"]) and claimed == _hash(entry)
+    except (InputError, KeyError, AttributeError, TypeError):
+        return None
+    return claimed if fits else None
 
 
 def caller(environ: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -281,8 +281,8 @@ CHECKS: Sequence[Check] = (
 def write_bundle(context: Context, findings: Sequence[Finding], path: Path) -> None:
     """Write one tar.gz for support, readable to its owner alone, with what may be a secret taken out.
 
-    In it are findings, status, versions, configuration, journal, evidence and the logs of units; no state of
-    units, no keys, no tokens.
+    In it are findings, status, versions, configuration, journal, audit log, evidence and the logs of units;
+    no state of units, no keys, no tokens.
 
     Args:
         findings: of `examine`.
@@ -313,6 +313,7 @@ def _bundle_texts(context: Context, findings: Sequence[Finding]) -> Iterator[tup
             argv = ["journalctl", "--no-pager", "--quiet", f"--unit={unit['service']}", "--lines=500"]
             yield f"units/{unit['service']}.log", evidence.redact(_said(argv))
     yield "journal.json", _dump(context.any_node.journal.entries()[-200:])
+    yield "audit.json", _dump(context.audit.newest(200))
     yield "systemd.txt", evidence.redact(_said(["systemctl", "list-units", "--all", "--no-pager", "kos*"]))
     texts = [paths.trial, paths.outcome, paths.trial_health, paths.refusals, paths.lease, paths.running]
     for path in (paths.node_json, *sorted(paths.conf_d.glob("*.json")), *texts):

@@ -169,13 +169,19 @@ def test_a_planted_secret_is_not_in_the_archive(sound: CliNode, tmp_path: Path) 
         f"login password=correct-horse\nAuthorization: Bearer tok-3f9a77\n{PEM}\n"
     )
     sound.context().node.journal.append("VERIFIED", release="c" * 64, detail="token=tok-3f9a77")
+    sound.context().audit.append({"verb": "stage", "error": "token=tok-3f9a77"}, {"user": "root"})
+    sound.paths.audit.rename(sound.paths.audit.with_name(f"{sound.paths.audit.name}.1"))
     archive = tmp_path / "support.tar.gz"
     sound.kosctl("doctor", "--bundle", str(archive))
     assert archive.stat().st_mode & 0o777 == 0o600
     with tarfile.open(archive) as packed:
         texts = {one.name: packed.extractfile(one) for one in packed.getmembers()}
-        whole = "\n".join(stream.read().decode() for stream in texts.values() if stream is not None)
-    assert {"kos-support/status.json", "kos-support/findings.json", "kos-support/journal.json"} <= set(texts)
+        read = {name: stream.read().decode() for name, stream in texts.items() if stream is not None}
+    whole = "\n".join(read.values())
+    # Also what stands in a file that the log was rotated into.
+    assert '"user": "root"' in read["kos-support/audit.json"]
+    told = {f"kos-support/{name}.json" for name in ("status", "findings", "journal", "audit")}
+    assert told <= set(texts)
     for secret in (*SECRETS.values(), "hunter2", "b3BlbnNzaC1rZXktdjEAAAAA"):
         assert secret not in whole, secret
     assert "correct" not in whole

@@ -545,15 +545,21 @@ def test_removal_without_purge_keeps_state_evidence_and_audit(
 ) -> None:
     apply(spec, paths, system, shell)
     (paths.state / "kosd").mkdir()
-    paths.audit.write_text("{}\n")
+    old = paths.audit.with_name(f"{paths.audit.name}.1")
+    for log in (paths.audit, old):
+        log.write_text("{}\n")
 
     host.remove(paths, purge=False, check=False, system=system)
 
     assert (paths.state / "kosd").is_dir()
     assert paths.audit.is_file()
+    assert old.is_file()
     assert paths.evidence.is_dir()
     assert not paths.releases.exists()
     assert not paths.etc.exists()
+
+    host.remove(paths, purge=True, check=False, system=system)
+    assert not old.parent.exists()
 
 
 def test_removal_keeps_what_a_witness_has_of_other_nodes(

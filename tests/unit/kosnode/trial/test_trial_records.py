@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from unit.kosnode.trial.test_trial_killed import killed_at
 from unit.kosnode.trial.trial_node import FakeClock
 
 from kosnode import boot, evidence, record, state
@@ -302,6 +303,96 @@ def test_a_torn_audit_line_is_cut_off_and_the_chain_goes_on(tmp_path: Path) -> N
     os.truncate(path, path.stat().st_size - 7)
     log.append({"verb": "confirm"}, {})
     assert log.verify() == 2
+
+
+def _rotated_log(folder: Path, files: int) -> Audit:
+    """Return a log that begins a new file with each line and keeps three old ones, with so many files."""
+    log = Audit(folder / "audit.jsonl", FakeClock(), max_bytes=1, keep=3)
+    for number in range(files):
+        log.append({"number": number}, {})
+    return log
+
+
+def _numbers(log: Audit) -> list[int]:
+    return [entry["what"]["number"] for entry in log.newest(100)]
+
+
+def test_the_audit_chain_goes_on_from_one_file_to_the_next(tmp_path: Path) -> None:
+    log = _rotated_log(tmp_path, 4)
+    assert [path.name for path in log.files()] == [
+        *("audit.jsonl.3", "audit.jsonl.2", "audit.jsonl.1", "audit.jsonl")
+    ]
+    assert (log.verify(), _numbers(log), log.newest(1)[0]["what"]) == (4, [0, 1, 2, 3], {"number": 3})
+    assert {path.stat().st_mode & 0o777 for path in log.files()} == {0o640}
+
+
+def test_the_audit_log_keeps_a_bounded_number_of_files(tmp_path: Path) -> None:
+    log = _rotated_log(tmp_path, 9)
+    assert (len(log.files()), log.verify(), _numbers(log)) == (4, 4, [5, 6, 7, 8])
+
+
+def test_a_new_file_is_begun_when_the_old_one_is_full_and_not_before(tmp_path: Path) -> None:
+    log = Audit(tmp_path / "audit.jsonl", FakeClock(), max_bytes=1000)
+    for number in range(10):
+        log.append({"number": number}, {})
+    full = [path.stat().st_size for path in log.files()[:-1]]
+    assert full
+    assert all(1000 <= size < 1500 for size in full)
+    assert (log.verify(), _numbers(log)) == (10, list(range(10)))
+
+
+@pytest.mark.parametrize("name", ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"])
+def test_a_file_of_the_audit_log_that_was_changed_is_named(tmp_path: Path, name: str) -> None:
+    log = _rotated_log(tmp_path, 4)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes().replace(b'"number":', b'"number":7'))
+    with pytest.raises(DamagedError, match=rf"{name}: line 1 does not follow"):
+        log.verify()
+
+
+def test_a_file_taken_out_of_the_audit_log_breaks_the_chain(tmp_path: Path) -> None:
+    _rotated_log(tmp_path, 6).files()[1].unlink()
+    with pytest.raises(DamagedError, match="does not follow"):
+        _rotated_log(tmp_path, 0).verify()
+    short = tmp_path / "short"
+    log = _rotated_log(short, 3)
+    log.files()[0].unlink()
+    with pytest.raises(DamagedError, match=r"audit\.jsonl\.1: line 1 does not follow"):
+        log.verify()
+
+
+@pytest.mark.parametrize("files", [1, 3, 4, 9])
+def test_a_rotation_of_the_audit_log_that_is_killed_loses_nothing(tmp_path: Path, files: int) -> None:
+    """Killed before each change of a name, and the next append in the same place as well."""
+    for place in range(1, 20):
+        folder = tmp_path / str(place)
+        log = _rotated_log(folder, files)
+        before = _numbers(log)
+        killed, _ = killed_at(place, lambda log=log: log.append({"number": files}, {}))  # type: ignore[misc]
+        if not killed:
+            break
+        # The oldest may have made room already, as it does where nothing is killed.
+        assert _numbers(log) in (before, before[1:] if files > 3 else before)
+        assert log.verify() == len(_numbers(log))
+        killed_at(place, lambda log=log: log.append({"number": files}, {}))  # type: ignore[misc]
+        log.append({"number": files + 1}, {})
+        assert log.verify() == len(_numbers(log))
+        assert [number for number in _numbers(log) if number < files][-2:] == before[-2:]
+    assert place > 3, "no place was found where a rotation could be killed"
+
+
+def test_many_who_write_the_audit_log_at_once_break_no_chain(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from kosnode import boot; from kosnode.audit import Audit\n"
+        "log = Audit(Path(sys.argv[1]), boot.SystemClock(), max_bytes=2000, keep=50)\n"
+        "for number in range(25): log.append({'number': number}, {'pid': sys.argv[2]}); log.verify()"
+    )
+    path = tmp_path / "audit.jsonl"
+    env = {**os.environ, "PYTHONPATH": str(Path(evidence.__file__).parents[1])}
+    writers = [subprocess.Popen([sys.executable, "-c", script, path, str(one)], env=env) for one in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    log = Audit(path, FakeClock(), max_bytes=2000, keep=50)
+    assert (len(log.files()) > 2, log.verify()) == (True, 75)
 
 
 def test_the_caller_behind_sudo_and_ssh_is_named() -> None:
