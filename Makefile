@@ -73,7 +73,8 @@ test-infra: setup ## the Pulumi programs, their policies and the inventory that 
 	@build/environments/infra/bin/python -m pytest tests/infra --numprocesses auto
 
 .PHONY: test-backup
-test-backup: setup ## backup, restore and drill with real restic, rest-server and PostgreSQL; KOS_SEED=… replays a failure
+test-backup: setup ## backup, restore and drill with real restic, servers and PostgreSQL; KOS_SEED=… replays a failure
+	@tools/versitygw/versitygw.sh >/dev/null || [[ $$? == 3 ]]
 	@echo "backup: tests/backup, $(KOS_ROUNDS) rounds of each random test"
 	@$(AS_ROOT) KOS_ROUNDS=$(KOS_ROUNDS) KOS_SEED=$(KOS_SEED) \
 		$(PYTHON) -m pytest tests/backup --numprocesses 2 --dist worksteal --override-ini cache_dir=build/pytest-backup

@@ -15,7 +15,7 @@ packages=(
     strace faketime busybox dash shellcheck zstd           # faults, wrong clocks, the shells that scripts must run in
     chromium fonts-dejavu-core                             # the browser that looks at the status page
     ruby                                                   # the stand-in for the gem kairos-chain, a peer of the benchmarks
-    postgresql pgbackrest openssh-sftp-server              # what backups are made of; the tests make clusters
+    postgresql pgbackrest openssh-sftp-server curl         # what backups are made of; the tests make clusters, and buckets
     git make ca-certificates
 )
 bench_packages=(casync ostree)

@@ -76,10 +76,13 @@ class BackupNode:
         assert answer["exit"] == code, (answer["exit"], answer["error"], answer["result"], answer["progress"])
         return str(answer["error"]["message"])
 
-    def restic(self, *words: str, repository: Path | None = None) -> str:
-        """Run restic itself on the repository of `tree`; returns what it wrote."""
+    def restic(
+        self, *words: str, repository: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> str:
+        """Run restic itself on the repository `main`; returns what it wrote."""
         where = self.table["repositories"]["main"]["url"] if repository is None else str(repository)
         given = {"PATH": "/usr/bin:/bin", "HOME": str(self.root), "RESTIC_PASSWORD": PASSWORD}
+        given |= environment or {}
         argv = [str(self.programs / "restic"), "--no-cache", "-r", where, *words]
         return subprocess.run(argv, env=given, check=True, capture_output=True, text=True).stdout
 

@@ -18,7 +18,7 @@ import pytest
 from backup.backup_node import RECOVERY, BackupNode
 from backup.drill_world import DrillWorld, append_only_server, texts
 from backup.files import listing, noise, tree
-from backup.s3_store import s3_store
+from backup.s3_gateway import READER, s3_gateway
 from backup.servers import rest_server
 from backup.test_backup_runs import small_disk
 from backup.test_targets import certificate
@@ -114,16 +114,19 @@ def test_a_server_behind_tls_is_believed_by_its_certificate_alone(
 def test_a_store_without_files_of_its_own_is_read_with_credentials_that_can_only_read(
     world: DrillWorld, tmp_path: Path
 ) -> None:
-    bucket = tmp_path / "bucket"
-    bucket.mkdir()
-    Path(world.url).rename(bucket / "n1")
-    with s3_store(bucket) as (url, refused):
-        world.url = f"{url}n1"
-        world.environment = {"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "of these tests"}
+    with s3_gateway(tmp_path / "s3") as gateway:
+        Path(world.url).rename(gateway.bucket / "n1")
+        before = listing(gateway.bucket)
+        world.url = gateway.url
+        world.environment = {**gateway.environment(READER), "AWS_SECRET_ACCESS_KEY": "of somebody else"}
+        report = world.report(15)
+        assert "does not accept its credentials" in texts(report, "untested")[0]
+        world.environment = gateway.environment(READER)
         report = world.report()
+        assert listing(gateway.bucket) == before
     assert report["repository"]["access"] == "direct"
     assert {one["name"]: one["outcome"] for one in report["controls"]} == ALL_RED
-    assert report["findings"] == refused == []
+    assert report["findings"] == []
 
 
 def test_the_recovery_key_stands_in_no_file_no_log_and_no_command_line(

@@ -42,7 +42,7 @@ OLDEST = (0, 17, 1)
 TAG = "kos"
 _POLL_MS = 200
 _GRACE_S = 5.0
-_RETRYING = re.compile(r"returned error, retrying after")
+_RETRYING = re.compile(r"returned error, retrying after [^:]*: ")
 _DAMAGED = re.compile(
     r"ciphertext verification failed|repository contains errors|repository is damaged|invalid data returned|"
     r"does not match id|hash mismatch|unexpected pack id|not found in index|cannot be decoded|"
@@ -54,6 +54,13 @@ _UNREACHABLE = re.compile(
     r"Service Unavailable|Unauthorized|Forbidden|TLS|x509|broken pipe|EOF",
     re.I,
 )
+# What a store of S3 says no to it says no to a second later as well; restic asks for a quarter of an hour.
+_NO_ACCESS = re.compile(
+    r"Access Denied|signature we calculated does not match|Access Key Id you provided does not exist|"
+    r"provided token (has expired|is malformed)|difference between the request time and",
+    re.I,
+)
+_NO_BUCKET = re.compile(r"specified bucket does not exist", re.I)
 # A folder may be called tls.
 _PATH = re.compile(r"""(?<!\w)/[^\s"',:]+""")
 _CLOCK = re.compile(r"^\[[0-9:]+\] ")
@@ -67,6 +74,13 @@ class BackendError(KosError):
 
     exit_code = 6
     kind = "backend"
+
+
+class AccessError(BackendError):
+    """A repository's backend does not let these credentials in, or not do what was asked."""
+
+    exit_code = 13
+    kind = "access"
 
 
 class ResticError(KosError):
@@ -181,6 +195,7 @@ class Restic:
         Raises:
             NotFoundError: there is none at this address.
             TrustError: the password is wrong.
+            AccessError: its backend refuses the credentials.
             BackendError: its backend gives no answer.
         """
         return str(_object(self._checked(["cat", "config"]).out, "config")["id"])
@@ -418,10 +433,9 @@ class Restic:
 
     def _fail(self, done: _Done) -> NoReturn:
         name, words, last = self.repository.name, done.words, _last(done)
+        self._refuse(words)
         if done.code == 10:
-            raise NotFoundError(
-                f"there is no repository {name} at its address; `kosctl backup init` makes it"
-            )
+            raise self._absent()
         if done.code == 11:
             raise BusyError(
                 f"repository {name} is locked: {last}; `kosctl backup unlock` removes stale locks"
@@ -438,6 +452,21 @@ class Restic:
         if _DAMAGED.search(words):
             raise DamagedError(f"repository {name} is damaged: {last}", key=name)
         raise ResticError(f"restic ended with {done.code} on repository {name}: {last}")
+
+    def _absent(self) -> NotFoundError:
+        return NotFoundError(
+            f"there is no repository {self.repository.name} at its address; `kosctl backup init` makes it"
+        )
+
+    def _refuse(self, words: str) -> None:
+        """Raise what a store means that says no, also while restic asks it again and again."""
+        said = [_RETRYING.split(_text(line))[-1] for line in words.splitlines()]
+        for line in said:
+            if _NO_ACCESS.search(_PATH.sub("", line)):
+                name = self.repository.name
+                raise AccessError(f"repository {name} does not accept its credentials: {line}", key=name)
+            if _NO_BUCKET.search(_PATH.sub("", line)):
+                raise self._absent()
 
     def _run(
         self,
@@ -490,8 +519,8 @@ class Restic:
         on_line: Callable[[str], None] | None,
         verb: str,
     ) -> None:
-        """Wait for the end, hand on lines, and raise BackendError where nothing moves."""
-        lines = _Lines(out)
+        """Wait for the end, hand on lines, and raise BackendError where nothing moves or it says no."""
+        lines, complaints = _Lines(out), _Lines(err)
         shown: object = None
         moved = time.monotonic()
         # This wakes at the end of the process, where `wait` would look for it a hundred times a second.
@@ -502,6 +531,7 @@ class Restic:
             ended = False
             while not ended:
                 ended = bool(waiting.poll(_POLL_MS))
+                self._refuse("\n".join(line for line in complaints.new() if _RETRYING.search(line)))
                 if on_line is None:
                     # What it writes need not be lines: a dump is one of many megabytes.
                     size = os.fstat(out.fileno()).st_size
@@ -656,11 +686,17 @@ def _last(done: _Done) -> str:
     """Return what restic said last, without what it says while it tries again."""
     said = []
     for line in done.words.splitlines():
-        message = _message(line)
-        text = str(message.get("message", "")) if message else line
-        if text.strip() and not _RETRYING.search(text):
-            said.append(text.strip().removeprefix("Fatal: ").splitlines()[0])
+        text = _text(line)
+        if text and not _RETRYING.search(text):
+            said.append(text)
     return said[-1] if said else "it said nothing"
+
+
+def _text(line: str) -> str:
+    """Return what a line of restic says to people, in one line."""
+    message = _message(line)
+    said = str(message.get("message", "")) if message else line
+    return (said.strip().removeprefix("Fatal: ").splitlines() or [""])[0]
 
 
 def _objects(data: bytes) -> list[dict[str, Any]]:

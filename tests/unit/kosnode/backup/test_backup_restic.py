@@ -13,7 +13,7 @@ import pytest
 
 from kosnode.backup import restic
 from kosnode.backup.config import Repository
-from kosnode.backup.restic import Access, BackendError, Restic, ResticError
+from kosnode.backup.restic import Access, AccessError, BackendError, Restic, ResticError
 from kosnode.errors import (
     BusyError,
     DamagedError,
@@ -87,6 +87,7 @@ def store(tmp_path: Path) -> Restic:
             "Fatal: unable to open config file: unexpected HTTP response (502): 502 Bad Gateway",
             BackendError,
         ),
+        (1, "unable to create lock in backend: client.PutObject: Access Denied.", AccessError),
         (1, "error: ciphertext verification failed", DamagedError),
         (1, "Load(<data/12>, 0, 0) failed: open /r/data/12: no such file or directory", DamagedError),
     ],
@@ -152,6 +153,37 @@ def test_a_backend_without_progress_is_given_up_and_restic_is_ended(fake: FakeRe
         store.identity()
     with pytest.raises(ProcessLookupError):
         os.kill(int((fake.folder / "pid").read_text()), 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("The request signature we calculated does not match the signature you provided.", AccessError),
+        ("The AWS Access Key Id you provided does not exist in our records.", AccessError),
+        ("The provided token has expired.", AccessError),
+        ("The difference between the request time and the current time is too large.", AccessError),
+        ("The specified bucket does not exist", NotFoundError),
+    ],
+)
+def test_a_store_that_says_no_is_not_asked_until_the_time_is_over(
+    fake: FakeRestic, store: Restic, monkeypatch: pytest.MonkeyPatch, said: str, kind: type[KosError]
+) -> None:
+    monkeypatch.setattr(store, "_timeout_s", 600)
+    line = f"Stat(<config/>) returned error, retrying after 1.38s: Stat: {said}"
+    fake.says(script=f'echo $$ > {fake.folder}/pid; echo "{line}" >&2; exec sleep 600')
+    with pytest.raises(kind, match="Stat: The" if kind is AccessError else "init"):
+        store.identity()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((fake.folder / "pid").read_text()), 0)
+
+
+def test_a_file_that_is_called_access_denied_is_no_store_that_says_no(
+    fake: FakeRestic, store: Restic
+) -> None:
+    fake.says(err="Fatal: cannot read /srv/access denied", code=1)
+    with pytest.raises(KosError) as caught:
+        store.identity()
+    assert not isinstance(caught.value, AccessError)
 
 
 def test_progress_keeps_a_long_call_alive(fake: FakeRestic, store: Restic, tmp_path: Path) -> None:
