@@ -343,7 +343,7 @@ def test_a_misspelt_variable_is_refused_before_any_node_is_asked(fleet: Fleet) -
     [
         ("publish", "tere", "did you mean publish_tree?"),
         ("remove", "flet", "did you mean remove_fleet?"),
-        ("status", "zone", "status_zone is not a variable of status; known are none"),
+        ("status", "zone", "status_zone is not a variable of status; known are status_timeout"),
     ],
 )
 def test_every_playbook_refuses_a_misspelt_variable_of_its_own(
@@ -373,6 +373,29 @@ def test_the_status_of_a_fleet_is_a_table_and_a_silent_node_makes_it_red(fleet: 
     assert done.returncode != 0
     assert "UNREACHABLE" in done.stdout
     assert "n2 gave no answer" in done.stdout
+
+
+@pytest.mark.parametrize("silent", ["status", "doctor"])
+def test_the_status_of_a_node_that_never_answers_is_not_waited_for(fleet: Fleet, silent: str) -> None:
+    """Its link stands and its disk hangs: the others are shown, and the end is red (C20)."""
+    fleet.tell("n2", silent=silent)
+    done = fleet.play("status", timeout=5)
+
+    assert done.returncode != 0
+    table = [line.split() for line in done.stdout.splitlines() if line.lstrip().startswith("- n")]
+    states = {node: state for _dash, node, _zone, state, *_more in table}
+    assert states == {"n1": "CONFIRMED", "n2": "NO", "n3": "CONFIRMED", "n4": "CONFIRMED"}
+    said = " ".join(done.stdout.split())
+    assert "n2 gave no answer: it takes connections, and kosctl said nothing for 5 s (status_timeout)" in said
+    assert not [node for node in NODES if node != "n2" and f"{node} gave no answer" in said]
+
+
+@pytest.mark.parametrize("wrong", ["ten", -1, 1.5])
+def test_a_time_for_answers_that_is_none_is_named_before_a_node_is_asked(fleet: Fleet, wrong: object) -> None:
+    done = fleet.play("status", timeout=wrong)
+    assert done.returncode != 0
+    assert "status_timeout must be a whole number, 0 or more; it is" in " ".join(done.stdout.split())
+    assert not (fleet.folder / "log").exists()
 
 
 WORD = "Name the fleet to say that you mean it"
