@@ -48,11 +48,6 @@ LOAD = ROOT / "tools/fleet_load.py"
 LOAD_UNIT = "demo-load"
 SERVER_PORT = 8100
 REPOSITORY = "offsite"
-# In a container on a host with both kinds of cgroups systemd takes no process for that of a PID file.
-ITS_PROCESSES = (
-    "mkdir -p /etc/systemd/system/postgresql@.service.d; "
-    "printf '[Service]\\nPIDFile=\\n' >/etc/systemd/system/postgresql@.service.d/bed.conf"
-)
 # Asks the target as the node does; its password is no argument.
 ASK = (
     f". /etc/kos/backup.secrets/{REPOSITORY}.env; "
@@ -314,7 +309,7 @@ The ledger ended with block {self.told.head["index"]} after the restore, as the 
     def make_cluster(self) -> None:
         """Make the cluster that the package of PostgreSQL makes when it is installed, and start it."""
         cluster = "[ -d /etc/postgresql/17/main ] || pg_createcluster 17 main -- --no-sync >/dev/null"
-        self.on(self.lost, f"{ITS_PROCESSES}; {cluster}; systemctl daemon-reload; systemctl start {POSTGRES}")
+        self.on(self.lost, f"{cluster}; systemctl start {POSTGRES}")
 
     def restore_words(self, source: str) -> list[str]:
         words = ["-e", f"restore_node={self.lost}", "-e", f"restore_source={source}"]

@@ -75,10 +75,13 @@ CUSTOMISATION = (
     "touch {root}/etc/.updated {root}/var/.updated",
 )
 
-# A server that a test wants is one that it sets up.
+# A server that a test wants is one that it sets up. In a container on a host with both kinds of cgroups
+# systemd takes no process for that of a PID file, and finds the main one by itself.
 BACKUP_CUSTOMISATION = (
     "chroot {root} systemctl disable postgresql.service",
     "chroot {root} pg_dropcluster 17 main",
+    "mkdir -p {root}/etc/systemd/system/postgresql@.service.d",
+    r"printf '[Service]\nPIDFile=\n' > {root}/etc/systemd/system/postgresql@.service.d/bed.conf",
 )
 
 
