@@ -16,10 +16,10 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -139,30 +139,32 @@ def archive(entries: list[Entry]) -> bytes:
 
 
 def download(requirements: Path, wheels: Path) -> list[Path]:
-    """Fetch the pinned wheels into `wheels`, by hash, pure Python only; what is there is not fetched again.
+    """Return the pinned wheels in `wheels`; where one is missing, they are fetched by hash, pure Python only.
 
     Raises:
         BundleError: a wheel cannot be had, or its hash differs.
     """
+    text = requirements.read_text()
+    wanted = set(re.findall(r"^([a-z0-9-]+)==", text, re.MULTILINE))
+    hashes = set(re.findall(r"--hash=sha256:([0-9a-f]{64})", text))
     wheels.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="kos-wheels-") as folder:
-        command = [
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
-            *("--no-deps", "--require-hashes", "--only-binary", ":all:"),
-            *("--implementation", "py", "--abi", "none", "--platform", "any"),
-            *("--python-version", NODE_PYTHON, "--dest", folder, "--requirement", str(requirements)),
-        ]
-        local = subprocess.run(
-            [*command, "--no-index", "--find-links", str(wheels)], capture_output=True, text=True, check=False
-        )
-        if local.returncode != 0:
-            fetched = subprocess.run(command, capture_output=True, text=True, check=False)
-            if fetched.returncode != 0:
-                raise BundleError(f"pip cannot get the wheels of {requirements}: {fetched.stderr.strip()}")
-        names = sorted(path.name for path in Path(folder).iterdir())
-        for name in names:
-            (wheels / name).write_bytes((Path(folder) / name).read_bytes())
-    return [wheels / name for name in names]
+
+    def kept() -> list[Path]:
+        files = sorted(wheels.glob("*.whl"))
+        return [path for path in files if hashlib.sha256(path.read_bytes()).hexdigest() in hashes]
+
+    if {path.name.split("-")[0].replace("_", "-") for path in kept()} == wanted:
+        return kept()
+    command = [
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
+        *("--no-deps", "--require-hashes", "--only-binary", ":all:"),
+        *("--implementation", "py", "--abi", "none", "--platform", "any"),
+        *("--python-version", NODE_PYTHON, "--dest", str(wheels), "--requirement", str(requirements)),
+    ]
+    fetched = subprocess.run(command, capture_output=True, text=True, check=False)
+    if fetched.returncode != 0:
+        raise BundleError(f"pip cannot get the wheels of {requirements}: {fetched.stderr.strip()}")
+    return kept()
 
 
 def engine_version(package: Path) -> str:

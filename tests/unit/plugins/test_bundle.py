@@ -137,3 +137,17 @@ def test_an_address_needs_a_digest_and_other_bytes_are_refused(
     with pytest.raises(_bundle.BundleError, match="other bytes"):
         _bundle.named("https://127.0.0.1/kosctl.tar.gz", hashlib.sha256(b"x").hexdigest(), tmp_path)
     assert json.dumps([path.name for path in tmp_path.glob("kosctl-*")]) == "[]"
+
+
+def test_wheels_that_are_there_by_their_hash_are_not_fetched_again_and_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = wheel(tmp_path, {"x/__init__.py": b""})
+    pinned = tmp_path / "node.txt"
+    pinned.write_text(f"x==1 \\\n    --hash=sha256:{hashlib.sha256(kept.read_bytes()).hexdigest()}\n")
+    for name, value in (("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", str(tmp_path / "nowhere"))):
+        monkeypatch.setenv(name, value)
+    assert bundle.download(pinned, tmp_path) == [kept]
+    kept.write_bytes(kept.read_bytes() + b"!")
+    with pytest.raises(bundle.BundleError, match="pip cannot get the wheels"):
+        bundle.download(pinned, tmp_path)
