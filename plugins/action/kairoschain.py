@@ -16,6 +16,7 @@ from ansible.module_utils.urls import open_url
 
 from ansible_collections.kos.fleet.plugins.module_utils import _kairoschain, _kosctl
 from ansible_collections.kos.fleet.plugins.plugin_utils import _whole_file
+from ansible_collections.kos.fleet.plugins.plugin_utils._anchor import AnchorFile
 from ansible_collections.kos.fleet.plugins.plugin_utils._node import NodeAction, refuse_unknown_variables
 
 CACHE = Path("build/gems")
@@ -55,7 +56,7 @@ class ActionModule(NodeAction):
         check = " --check" if self._task.check_mode else ""
         answer = self.as_root(f"kairoschain apply{check}", json.dumps(spec).encode(), secret=True)
         if not answer.ok:
-            return _kosctl.failure(answer)
+            return self._failure(args, answer)
         return self._result(args, answer, actions)
 
     def _spec(self, args: Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -72,9 +73,8 @@ class ActionModule(NodeAction):
         if args["tls_certificate"]:
             pem = [self._text(args, name) for name in ("tls_certificate", "tls_key")]
             spec["proxy"] = _kairoschain.proxy(args, *pem)
-        anchor = self._anchor_file(args)
-        if anchor.is_file():
-            spec["anchor"] = anchor.read_text(encoding="ascii").strip()
+        if (anchor := self._anchor(args).read()) is not None:
+            spec["anchor"] = anchor
         return spec
 
     def _text(self, args: Mapping[str, t.Any], name: str) -> str:
@@ -83,8 +83,8 @@ class ActionModule(NodeAction):
             raise AnsibleActionFail(f"kairoschain_{name} names {path}, which is not there")
         return path.read_text(encoding="utf-8")
 
-    def _anchor_file(self, args: Mapping[str, t.Any]) -> Path:
-        return Path(args["anchor_dir"]) / f"{self._node}.anchor"
+    def _anchor(self, args: Mapping[str, t.Any]) -> AnchorFile:
+        return AnchorFile(args["anchor_dir"], self._node)
 
     def _probe(self, args: Mapping[str, t.Any]) -> dict[str, t.Any]:
         wanted = _kairoschain.packages(bool(args["tls_certificate"]))
@@ -177,8 +177,7 @@ class ActionModule(NodeAction):
     ) -> dict[str, t.Any]:
         told = answer.result
         if told.get("anchor") and not self._task.check_mode:
-            path = self._anchor_file(args)
-            _whole_file.write(path, f"{told['anchor']}\n".encode("ascii"))
+            self._anchor(args).write(told["anchor"])
         return {
             "changed": bool(answer.changed or actions),
             "actions": [*actions, *answer.actions],
@@ -190,6 +189,15 @@ class ActionModule(NodeAction):
             "upgrade": told.get("upgrade"),
         }
 
+    def _failure(self, args: Mapping[str, t.Any], answer: _kosctl.Answer) -> dict[str, t.Any]:
+        told = _kosctl.failure(answer)
+        if told["key"] == "anchor":
+            put_aside = self._anchor(args).put_aside("lost")
+            told["msg"] += (
+                f" If what is gone is given up, run on the controller, and then this again: {put_aside}"
+            )
+        return told
+
     def _absent(self, args: Mapping[str, t.Any]) -> dict[str, t.Any]:
         words = "kairoschain remove" + (" --purge" if args["purge"] else "")
         answer = self.as_root(words + (" --check" if self._task.check_mode else ""))
@@ -198,5 +206,5 @@ class ActionModule(NodeAction):
         if not answer.ok:
             return _kosctl.failure(answer)
         if args["purge"] and not self._task.check_mode:
-            self._anchor_file(args).unlink(missing_ok=True)
+            self._anchor(args).remove()
         return {"changed": answer.changed, "actions": answer.actions}

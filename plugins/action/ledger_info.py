@@ -5,19 +5,18 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import typing as t
 
 from ansible.errors import AnsibleActionFail
 
+from ansible_collections.kos.fleet.plugins.plugin_utils import _anchor
 from ansible_collections.kos.fleet.plugins.plugin_utils._node import NodeAction, as_result
 
 ARGUMENTS: dict[str, t.Any] = {
     "path": {"type": "path", "default": "/var/lib/kairos/data/storage/blockchain.json"},
     "anchor": {"type": "str"},
 }
-_ANCHOR = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}")
 
 
 class ActionModule(NodeAction):
@@ -29,7 +28,7 @@ class ActionModule(NodeAction):
         words = f"ledger verify {shlex.quote(args['path'])}"
         if args["anchor"] is not None:
             anchor = args["anchor"].strip()
-            if not _ANCHOR.fullmatch(anchor):
+            if not _anchor.FORM.fullmatch(anchor):
                 raise AnsibleActionFail(
                     f"anchor has to be INDEX:HASH with 64 hexadecimal digits; it is {anchor!r}"
                 )

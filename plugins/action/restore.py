@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from ansible.errors import AnsibleActionFail
 
 from ansible_collections.kos.fleet.plugins.module_utils import _kosctl
+from ansible_collections.kos.fleet.plugins.plugin_utils._anchor import AnchorFile
 from ansible_collections.kos.fleet.plugins.plugin_utils._node import NodeAction, as_result
 
 ARGUMENTS: dict[str, t.Any] = {
@@ -28,6 +29,8 @@ ARGUMENTS: dict[str, t.Any] = {
     "older": {"type": "bool", "default": False},
     "no_witness": {"type": "bool", "default": False},
     "stop": {"type": "bool", "default": False},
+    "accept_loss": {"type": "bool", "default": False},
+    "anchor_dir": {"type": "path", "default": "build/anchors"},
 }
 _RULES = {
     "required_if": [
@@ -38,8 +41,9 @@ _RULES = {
 }
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+_WORDS = ("in_place", "older", "no_witness", "accept_loss", "stop")
 # Options that say something to one state alone.
-_OF_A_RESTORE = ("source", "run", "time", "repository", "to", "paths", "in_place", "older", "no_witness")
+_OF_A_RESTORE = ("source", "run", "time", "repository", "to", "paths", *_WORDS[:-1])
 
 
 class ActionModule(NodeAction):
@@ -51,12 +55,22 @@ class ActionModule(NodeAction):
             ARGUMENTS, mutually_exclusive=[("run", "time"), ("to", "in_place")], **_RULES
         )
         _check(args)
+        anchor = AnchorFile(args["anchor_dir"], str((task_vars or {}).get("inventory_hostname")))
+        known = anchor.read() if args["state"] == "restored" and args["to"] is None else None
         if self._task.check_mode:
-            return self._plan(args)
-        answer = self.as_root(words(args))
-        return {**as_result(answer), **answer.result}
+            return self._plan(args, known)
+        answer = self.as_root(words(args, known))
+        # One that is refused since it waits to be confirmed was perhaps killed before it came to this.
+        done, undecided = anchor.follow(answer.result)
+        result = as_result(answer)
+        result["actions"] = [*result.get("actions", []), *done]
+        if done and not answer.ok:
+            result["msg"] = f"{result['msg']} {done[0]}."
+        if undecided:
+            result["warnings"] = undecided
+        return {**result, **answer.result} if answer.ok else result
 
-    def _plan(self, args: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    def _plan(self, args: t.Mapping[str, t.Any], known: str | None) -> dict[str, t.Any]:
         if args["state"] != "restored":
             return {"changed": True, "actions": [f"{args['state']}: {args['id']}"]}
         answer = self.as_root(f"backup list --source={args['source']}")
@@ -69,25 +83,35 @@ class ActionModule(NodeAction):
         if found != newest and not args["older"]:
             said = f"run {found} of {args['source']} is older than run {newest}"
             return {"failed": True, "msg": f"{said}; older: true says that it is meant"}
+        lost = _lost(known, next(one for one in answer.result["runs"] if one["run"] == found))
+        if lost > 0 and not args["accept_loss"]:
+            said = f"{lost} records that its ledger had are not in run {found} of {args['source']}"
+            return {"failed": True, "msg": f"{said}; accept_loss: true says that they are given up"}
         where = args["to"] or "its place, the old state kept until it is confirmed"
         return {
             "changed": True,
             "source": args["source"],
             "run": found,
-            "actions": [f"restore {args['source']} of run {found} into {where}"],
+            "actions": [
+                f"restore {args['source']} of run {found} into {where}",
+                *([f"give up the last {lost} records that its ledger had"] if lost > 0 else []),
+            ],
         }
 
 
-def words(args: t.Mapping[str, t.Any]) -> str:
-    """Return verb and options of kosctl, for a shell."""
+def words(args: t.Mapping[str, t.Any], known: str | None = None) -> str:
+    """Return verb and options of kosctl, for a shell.
+
+    Args:
+        known: the last block that was seen of the node's ledger.
+    """
     if args["state"] != "restored":
         option = "--confirm" if args["state"] == "confirmed" else "--undo"
         return f"restore {option}={args['id']}" + (" --stop" if args["stop"] else "")
     given = [f"--{key}={args[key]}" for key in ("run", "time", "repository", "to") if args[key] is not None]
     given += [f"--path={path}" for path in args["paths"]]
-    given += [
-        f"--{key.replace('_', '-')}" for key in ("in_place", "older", "no_witness", "stop") if args[key]
-    ]
+    given += [f"--anchor={known}"] if known else []
+    given += [f"--{key.replace('_', '-')}" for key in _WORDS if args[key]]
     return shlex.join(["restore", args["source"], *given])
 
 
@@ -145,6 +169,12 @@ def _span(run: t.Mapping[str, t.Any]) -> tuple[datetime, datetime]:
     if isinstance(heads.get("from"), str) and isinstance(heads.get("time"), str):
         return _moment(heads["from"]), _moment(heads["time"])
     return _moment(run["time"]), _moment(run["time"])
+
+
+def _lost(known: str | None, run: t.Mapping[str, t.Any]) -> int:
+    """Return how many blocks the ledger of a run lacks of those that were seen."""
+    index = (run["sources"][0].get("heads") or {}).get("index")
+    return 0 if known is None or index is None else int(known.partition(":")[0]) - int(index)
 
 
 def _in_repository(run: t.Mapping[str, t.Any], repository: str | None) -> bool:

@@ -75,6 +75,20 @@ options:
     description: The word for doing without a witness that cannot be reached.
     type: bool
     default: false
+  accept_loss:
+    description: The word for giving up the records of a ledger that the anchor in O(anchor_dir) knows and the
+      snapshot lacks. Without it such a restore is refused.
+    type: bool
+    default: false
+  anchor_dir:
+    description:
+      - Folder on the controller where role P(kos.fleet.kairoschain#role) keeps the last block seen of each
+        node. A ledger that comes back has to go on from that block, or O(accept_loss) has to say that it need
+        not.
+      - With that word, and where the witness agrees, the anchor is moved to the last block that came back.
+        The old one stays beside it until the restore is confirmed, and comes back where it is undone.
+    type: path
+    default: build/anchors
   stop:
     description: The word for stopping the service of the source while its data is exchanged.
     type: bool
@@ -140,6 +154,23 @@ seconds:
   description: How long fetching, verifying and exchanging took.
   type: dict
   returned: success, with O(state=restored)
+anchor:
+  description: What is given up of a ledger; none where it holds every block that was seen.
+  type: dict
+  returned: success, without check mode
+  contains:
+    known:
+      description: The last block that was seen, index and hash.
+      type: str
+    restored:
+      description: The last block that came back.
+      type: str
+    lost:
+      description: How many records the anchor knew more.
+      type: int
+    agreed:
+      description: Whether the witness agreed that the snapshot ends there, so that the anchor was moved.
+      type: bool
 bytes:
   description: How much was restored.
   type: int

@@ -212,3 +212,85 @@ def test_a_data_directory_that_another_program_synchronises_is_refused(
     configure(node, data)
     (tmp_path / ".stfolder").mkdir()
     assert "synchronises" in node.refused(2, "backup", "run")
+
+
+def lost_after_backup(node: BackupNode, folder: Path, *, witness: bool = True) -> tuple[Path, str, str]:
+    """Back a ledger up, let it grow by 3, and lose it; returns the data directory and both anchors."""
+    data = data_directory(folder)
+    append(data, 5)
+    (folder / "witness").mkdir()
+    configure(node, data, **({"witness": {"url": (folder / "witness").as_uri()}} if witness else {}))
+    node.run()
+    backed_up = anchor(data)
+    append(data, 3)
+    seen = anchor(data)
+    shutil.rmtree(data)
+    return data, backed_up, seen
+
+
+def anchor(data: Path) -> str:
+    head = verifier.head(data / "storage/blockchain.json")
+    return f"{head.index}:{head.hash}"
+
+
+@pytest.mark.fault
+def test_a_restore_that_loses_records_which_were_seen_wants_the_word_for_it_and_says_how_many(
+    node: BackupNode, tmp_path: Path
+) -> None:
+    """K08."""
+    data, backed_up, seen = lost_after_backup(node, tmp_path)
+    ask = ("restore", "ledger", "--anchor", seen)
+    message = node.refused(3, *ask)
+    assert "the ledger had block 8" in message
+    assert "ends with block 5: 3 records would be lost; `--accept-loss`" in message
+    assert [one.name for one in tmp_path.glob(".kos-*")] == []
+    done = node.kosctl(*ask, "--accept-loss")
+    told = {"known": seen, "restored": backed_up, "lost": 3, "agreed": True}
+    assert (done["result"]["anchor"], anchor(data)) == (told, backed_up), done
+    assert "without the last 3 records" in done["actions"][0]
+    # Whoever was killed before he knew is told when he asks again, and when it ends.
+    again = node.kosctl(*ask, "--accept-loss")
+    assert (again["exit"], again["result"]["anchor"]) == (3, told)
+    ended = node.kosctl("restore", "--undo", done["result"]["id"])
+    assert (ended["result"]["state"], ended["result"]["anchor"]) == ("UNDONE", told)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("how", ["none", "not asked"])
+def test_without_a_witness_nobody_agrees_that_a_ledger_ended_where_it_does(
+    node: BackupNode, tmp_path: Path, how: str
+) -> None:
+    _data, _backed_up, seen = lost_after_backup(node, tmp_path, witness=how != "none")
+    words = ["--no-witness"] if how == "not asked" else []
+    done = node.kosctl("restore", "ledger", "--anchor", seen, "--accept-loss", *words)
+    assert (done["exit"], done["result"]["anchor"]["agreed"]) == (0, False)
+
+
+def test_a_ledger_that_has_every_block_which_was_seen_comes_back_without_a_word(
+    node: BackupNode, tmp_path: Path
+) -> None:
+    data, backed_up, _seen = lost_after_backup(node, tmp_path)
+    done = node.kosctl("restore", "ledger", "--anchor", backed_up)
+    assert (done["exit"], done["result"]["anchor"]) == (0, None)
+    assert anchor(data) == backed_up
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("index", [3, 5])
+def test_no_word_restores_a_ledger_with_another_block_than_the_one_that_was_seen(
+    node: BackupNode, tmp_path: Path, index: int
+) -> None:
+    data, _backed_up, _seen = lost_after_backup(node, tmp_path)
+    other = f"{index}:{'a' * 64}"
+    message = node.refused(3, "restore", "ledger", "--anchor", other, "--accept-loss")
+    assert f"has another block {index}" in message
+    assert not data.exists()
+    assert [one.name for one in tmp_path.glob(".kos-*")] == []
+    assert node.kosctl("restore", "ledger", "--anchor", other, "--to", str(tmp_path / "out"))["ok"]
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("text", ["", "8", "8:xyz", "-1:" + "a" * 64, "8:" + "A" * 64])
+def test_an_anchor_that_is_none_is_refused(node: BackupNode, tmp_path: Path, text: str) -> None:
+    lost_after_backup(node, tmp_path, witness=False)
+    assert "is not an anchor" in node.refused(2, "restore", "ledger", f"--anchor={text}")

@@ -12,6 +12,7 @@ from ..backup.cli import bind
 from ..backup.context import Context
 from ..command import Result
 from ..errors import InputError
+from ..ledger import parse_anchor
 from .choose import Wish
 from .restoring import Order, Restoring
 
@@ -40,6 +41,14 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--no-witness", action="store_true", help="do not ask the witness, which is gone or cannot be reached"
     )
+    parser.add_argument(
+        "--anchor",
+        metavar="INDEX:HASH",
+        help="a block that the ledger was seen to have, as `ledger anchor` says",
+    )
+    parser.add_argument(
+        "--accept-loss", action="store_true", help="the ledger may come back without that block"
+    )
     parser.add_argument("--stop", action="store_true", help="its service may be stopped")
     parser.add_argument("--confirm", metavar="ID", help="keep what was restored; the old state goes")
     parser.add_argument("--undo", metavar="ID", help="bring the old state back")
@@ -63,6 +72,8 @@ def restore(context: Context, args: argparse.Namespace) -> Result:
             return _ended(restoring.undo(args.undo, stop=args.stop), "brought the old state back")
         done = restoring.begin(order(args))
     words = f"restored {done['source']} of run {done['run']}"
+    if done["anchor"] is not None:
+        words += f", without the last {done['anchor']['lost']} records that its ledger had"
     text = [f"{words}: {done['verified']['files']} files, {done['bytes']} bytes, {done['state']}"]
     if done["state"] == "SWAPPED":
         text += [
@@ -84,6 +95,8 @@ def order(args: argparse.Namespace) -> Order:
         in_place=args.in_place,
         stop=args.stop,
         ask_witness=not args.no_witness,
+        anchor=None if args.anchor is None else parse_anchor(args.anchor),
+        accept_loss=args.accept_loss,
     )
 
 

@@ -21,8 +21,9 @@ from ..backup.context import Context, progress
 from ..backup.manifest import Entry
 from ..backup.memory import Trail
 from ..backup.restic import BackendError, Snapshot
-from ..backup.source import Finding, Move, Restored, Root, Source, SwapPlan
+from ..backup.source import Finding, Move, Prepared, Restored, Root, Source, SwapPlan
 from ..errors import DamagedError, InputError, KosError, NotFoundError, RefusedError
+from ..ledger import Anchor
 from . import swap
 from .choose import Chosen, Wish, choose
 from .compare import Whereabouts
@@ -46,6 +47,8 @@ class Order:
         in_place: exchange what is in the live directory, and not the directory itself.
         stop: a service may be stopped for it.
         ask_witness: without it, what this node remembers of its witness has to do.
+        anchor: a block that the live ledger was seen to have; says nothing to another method.
+        accept_loss: the ledger may come back without that block.
     """
 
     wish: Wish
@@ -55,6 +58,8 @@ class Order:
     in_place: bool = False
     stop: bool = False
     ask_witness: bool = True
+    anchor: Anchor | None = None
+    accept_loss: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -89,7 +94,7 @@ class Restoring:
         self._check_free(order, spec)
         chosen = self._choose(order)
         self._check_chosen(order, spec, chosen)
-        record, places = self._prepare(order, chosen)
+        record, places = self._prepare(order, chosen, _lost(order, chosen))
         seconds = {"fetch": 0.0, "verify": 0.0, "swap": 0.0}
         entries = below(chosen.manifest, self._stored(order, chosen))
         record = self._fetch(order, chosen, record, places, entries, seconds)
@@ -113,6 +118,7 @@ class Restoring:
                 + (f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""),
                 detail=_answer(record, verified, seconds),
             )
+        self._refuse_another_chain(order, source, restored, record)
         record = self._records.save(record, state="VERIFIED")
         began = time.monotonic()
         record = self._swap(order, source, restored, record, places)
@@ -170,7 +176,9 @@ class Restoring:
         waiting = [one for one in self._records.all() if one.source == spec.name and one.state == "SWAPPED"]
         if waiting:
             raise RefusedError(
-                f"restore {waiting[0].id} of {spec.name} waits for `--confirm` or `--undo`", key="source"
+                f"restore {waiting[0].id} of {spec.name} waits for `--confirm` or `--undo`",
+                key="source",
+                detail=_answer(waiting[0]),
             )
         self._refuse_running(self._units(spec.name), order.stop)
 
@@ -303,7 +311,18 @@ class Restoring:
             found.append(manifest.relative(root.stored / path.relative_to(root.live)))
         return found
 
-    def _prepare(self, order: Order, chosen: Chosen) -> tuple[Record, list[Root]]:
+    def _refuse_another_chain(self, order: Order, source: Source, restored: Restored, record: Record) -> None:
+        """Refuse a ledger that goes on, and not from the block that the live one was seen to have."""
+        if order.anchor is None or order.to is not None or "anchor" in record.detail:
+            return
+        known = {"index": order.anchor.index, "hash": order.anchor.hash}
+        said = source.went_back(known, Prepared(restored.roots, restored.heads))
+        if said is not None:
+            swap.remove(record.folders)
+            self._records.save(record, state="FAILED", folders=[])
+            raise RefusedError(f"anchor: {said}; nothing was replaced", key="anchor")
+
+    def _prepare(self, order: Order, chosen: Chosen, detail: dict[str, Any]) -> tuple[Record, list[Root]]:
         """Take up a restore of the same that was interrupted, or begin one."""
         request = order.as_json()
         for old in self._records.all():
@@ -311,7 +330,7 @@ class Restoring:
                 continue
             if old.request == request and old.snapshot == chosen.snapshot.id:
                 progress(f"going on with restore {old.id}")
-                return old, self._places(order, chosen, old.id)
+                return self._records.save(old, detail=detail), self._places(order, chosen, old.id)
             progress(f"restore {old.id} was not finished, and is dropped")
             self._go_back(old)
         id_ = f"{self._context.clock.now().strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(4)}"
@@ -327,6 +346,7 @@ class Restoring:
             request=request,
             folders=folders,
             heads=chosen.manifest.heads,
+            detail=detail,
         )
         entries = below(chosen.manifest, self._stored(order, chosen))
         for folder in folders:
@@ -456,6 +476,29 @@ class Restoring:
         return self._records.save(record, folders=[])
 
 
+def _lost(order: Order, chosen: Chosen) -> dict[str, Any]:
+    """Return what a restore says of the records that were seen after the snapshot; {} where none was.
+
+    Raises:
+        RefusedError: nobody said that they are given up.
+    """
+    heads, anchor = chosen.manifest.heads, order.anchor
+    if anchor is None or order.to is not None or "index" not in heads:
+        return {}
+    restored = Anchor(int(heads["index"]), str(heads["hash"]))
+    lost = anchor.index - restored.index
+    if lost <= 0:
+        return {}
+    if not order.accept_loss:
+        raise RefusedError(
+            f"the ledger had block {anchor.index}, and run {chosen.manifest.run} ends with block "
+            f"{restored.index}: {lost} records would be lost; `--accept-loss` says that they are given up",
+            key="accept_loss",
+        )
+    agreed = chosen.witnessed and order.ask_witness
+    return {"anchor": {"known": str(anchor), "restored": str(restored), "lost": lost, "agreed": agreed}}
+
+
 def check(source: Source, restored: Restored) -> list[Finding]:
     """Ask a source and its verifier about what was rebuilt, and see that the verifier did not write to it."""
     findings = source.verify(restored)
@@ -546,4 +589,5 @@ def _answer(
         "seconds": {key: round(value, 3) for key, value in (seconds or {}).items()},
         "bytes": (verified or {}).get("bytes", 0),
         "heads": dict(record.heads),
+        "anchor": record.detail.get("anchor"),
     }
