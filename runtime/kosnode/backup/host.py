@@ -81,12 +81,15 @@ def apply(document: object, paths: NodePaths, *, check: bool, system: System | N
     wanted = _resources(document, places, system)
     planned = [(one, found) for one in wanted if (found := one.plan(system))]
     changes = [change for _, found in planned for change in found]
+    stopped = _to_stop(document, system)
     started = _to_start(document, planned, paths, system)
+    changes += [Change(f"stop {name}") for name in stopped]
     changes += [Change(f"start {name}") for name in started]
     if not check and changes:
         require_root()
         places.var.mkdir(mode=0o700, parents=True, exist_ok=True)
         with Lock(places.lock).hold("backup apply", wait_s=_LOCK_WAIT_S):
+            system.systemd.stop(stopped)
             for one, _ in planned:
                 one.apply(system)
             system.systemd.daemon_reload()
@@ -297,6 +300,18 @@ def _witness(nodes: Mapping[str, str], paths: NodePaths) -> list[Resource]:
         Directory(folder, Owned(WITNESS, WITNESS, 0o700)),
         *(File(folder / f"{name}.pub", f"{keys}\n".encode()) for name, keys in sorted(known.items())),
     ]
+
+
+def _to_stop(document: Mapping[str, Any], system: System) -> list[str]:
+    """Return the timers that the document no longer names; without its files one would go on until a boot."""
+    possible: list[str] = []
+    if "node" in document:
+        possible += [name for name in host_units.OF_A_NODE if name not in _jobs(document["node"])]
+    if "drill" in document:
+        possible += [
+            name for name in host_units.OF_A_WATCH if name not in host_units.watch(document["drill"])
+        ]
+    return [name for name in possible if name.endswith(".timer") and system.systemd.is_active(name)]
 
 
 def _to_start(

@@ -135,8 +135,25 @@ def test_a_host_that_others_are_drilled_on_watches_for_their_drills(
     assert (units / "timers.target.wants/kos-drill-status.timer").is_symlink()
     assert done["node_key"].startswith("ssh-ed25519 ")
     assert words(done)[-1] == "start kos-drill-status.timer"
-    host.apply({"format": 1, "drill": []}, paths, check=False, system=machine)
+    start(machine)
+    done = host.apply({"format": 1, "drill": []}, paths, check=False, system=machine)
     assert not [path for path in units.rglob("kos-drill*") if path.is_symlink() or path.exists()]
+    assert words(done)[-1] == "stop kos-drill-status.timer"
+    assert ("stop", "kos-drill-status.timer") in machine.systemd.calls
+
+
+def test_a_timer_that_the_calendar_no_longer_names_stops_now_and_not_at_the_next_boot(
+    paths: NodePaths, machine: Machine, spec: dict[str, Any]
+) -> None:
+    host.apply(spec, paths, check=False, system=machine)
+    start(machine)
+    del spec["node"]["calendar"]["forget"]
+    planned = words(host.apply(spec, paths, check=True, system=machine))
+    assert not [call for call in machine.systemd.calls if call[0] == "stop" and len(call) > 1]
+    done = words(host.apply(spec, paths, check=False, system=machine))
+    assert planned == done
+    assert [one for one in done if one.startswith("stop")] == ["stop kos-backup-forget.timer"]
+    assert words(host.apply(spec, paths, check=False, system=machine)) == []
 
 
 def test_a_repository_that_is_no_longer_named_leaves_no_secret(
