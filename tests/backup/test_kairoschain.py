@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from backup.backup_node import BackupNode
 from backup.files import listing
+from backup.killing import calls, kill_at
 from kosnode.ledger import verifier
 
 ROUNDS = int(os.environ.get("KOS_ROUNDS", "1"))
@@ -253,6 +255,23 @@ def test_a_restore_that_loses_records_which_were_seen_wants_the_word_for_it_and_
     assert (again["exit"], again["result"]["anchor"]) == (3, told)
     ended = node.kosctl("restore", "--undo", done["result"]["id"])
     assert (ended["result"]["state"], ended["result"]["anchor"]) == ("UNDONE", told)
+
+
+@pytest.mark.fault
+def test_killed_at_any_rename_a_restore_tells_what_is_given_up_to_whoever_asks_again(
+    node: BackupNode, tmp_path: Path, chance: random.Random
+) -> None:
+    data, backed_up, seen = lost_after_backup(node, tmp_path)
+    ask = ("restore", "ledger", "--anchor", seen, "--accept-loss")
+    renames = [one for one in calls(node, tmp_path / "trace", *ask) if one.name.startswith("rename")]
+    for call in (None, *chance.sample(renames, min(2 * ROUNDS, len(renames)))):
+        killed = call is not None and kill_at(node, call, *ask)
+        again = node.kosctl(*ask)
+        assert again["exit"] in (0, 3), (call, again)
+        assert again["result"]["anchor"]["lost"] == 3, (call, killed)
+        assert anchor(data) == backed_up
+        assert node.kosctl("restore", "--undo", again["result"]["id"])["ok"]
+        assert not data.exists()
 
 
 @pytest.mark.fault

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from backup.backup_node import RECOVERY, BackupNode
-from backup.files import listing, tree
+from backup.files import listing, noise, tree
 from backup.s3_gateway import NODE, PRUNER, READER, Gateway, s3_gateway
 
 
@@ -127,6 +127,36 @@ def test_a_node_that_may_only_add_keeps_what_is_old_and_another_host_removes_it(
     assert node.kosctl("backup", "check", "--data", "1/1")["ok"]
     assert node.kosctl("restore", "files", "--to", str(tmp_path / "out"))["ok"]
     assert listing(tmp_path / "out/data") == listing(data)
+
+
+@pytest.mark.fault
+def test_a_server_that_dies_in_the_middle_of_a_run_loses_nothing_that_was_saved(
+    node: BackupNode, tmp_path: Path
+) -> None:
+    data = tree(tmp_path)
+    with s3_gateway(tmp_path / "s3") as gateway:
+        opened(node, gateway, data, backend_timeout_s=5)
+        before = listing(data)
+        saved = node.run()["run"]
+    objects = set(gateway.bucket.rglob("*"))
+    noise(data / "large", 80_000_000, seed=1)
+    with gateway.running() as server:
+        run = node.start("backup", "run")
+        while set(gateway.bucket.rglob("data/*/*")) <= objects:
+            assert run.poll() is None, "the run ended before the server could die"
+            time.sleep(0.01)
+        server.process.kill()
+        out, _ = run.communicate()
+    assert json.loads(out)["exit"] == 6, out
+    assert list((node.var / "stage").iterdir()) == []
+    with gateway.running():
+        out_of_it = ("restore", "files", "--run", saved, "--to", str(tmp_path / "out"))
+        assert node.kosctl(*out_of_it)["ok"]
+        assert listing(tmp_path / "out/data") == before
+        node.run()
+        # The lock of the run that could not take it away.
+        assert node.kosctl("backup", "unlock")["changed"]
+        assert node.kosctl("backup", "check", "--data", "1/1")["ok"]
 
 
 @pytest.mark.fault

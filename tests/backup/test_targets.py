@@ -45,6 +45,32 @@ def test_a_target_behind_tls_is_believed_by_its_certificate_alone(
     assert listing(data) == before
 
 
+@pytest.mark.fault
+def test_a_wrong_password_of_the_server_is_told_and_nothing_is_touched(
+    node: BackupNode, tmp_path: Path
+) -> None:
+    data, store = tree(tmp_path), tmp_path / "served"
+    node.repository(store / "n1")
+    # The format of `htpasswd -s`.
+    (store / ".htpasswd").write_text("n1:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")
+    port = free_port()
+    argv = [str(node.programs / "restic-rest-server"), "--path", str(store), "--private-repos"]
+    with listening([*argv, "--listen", f"127.0.0.1:{port}"], port) as server:
+        sources = {"files": {"class": "high", "method": "tree", "path": str(data)}}
+        node.configure(sources, {"main": {"url": f"{server.url}n1/"}})
+        node.secret("main.env", "RESTIC_REST_USERNAME=n1\nRESTIC_REST_PASSWORD=password\n")
+        node.init()
+        node.run()
+        node.secret("main.env", "RESTIC_REST_USERNAME=n1\nRESTIC_REST_PASSWORD=of somebody else\n")
+        before, live = listing(store), listing(data)
+        for words in ("backup run", "backup check", "restore files"):
+            message = node.refused(13, *words.split())
+            assert "repository main does not accept its credentials: " in message
+            assert message.endswith("401 Unauthorized")
+            assert "somebody" not in message
+        assert (listing(store), listing(data)) == (before, live)
+
+
 def test_a_target_over_sftp_is_backed_up_to_checked_and_restored_from(
     node: BackupNode, tmp_path: Path
 ) -> None:

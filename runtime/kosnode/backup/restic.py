@@ -51,13 +51,14 @@ _DAMAGED = re.compile(
 _UNREACHABLE = re.compile(
     r"connection refused|connection reset|no such host|no route to host|i/o timeout|timed out|"
     r"network is unreachable|unexpected HTTP response|server responded with|context deadline|Bad Gateway|"
-    r"Service Unavailable|Unauthorized|Forbidden|TLS|x509|broken pipe|EOF",
+    r"Service Unavailable|TLS|x509|broken pipe|EOF",
     re.I,
 )
-# What a store of S3 says no to it says no to a second later as well; restic asks for a quarter of an hour.
+# What a store says no to it says no to a second later as well; restic asks S3 for a quarter of an hour.
 _NO_ACCESS = re.compile(
-    r"Access Denied|signature we calculated does not match|Access Key Id you provided does not exist|"
-    r"provided token (has expired|is malformed)|difference between the request time and",
+    r"unexpected HTTP response \(40[13]\)|Access Denied|signature we calculated does not match|"
+    r"Access Key Id you provided does not exist|provided token (has expired|is malformed)|"
+    r"difference between the request time and",
     re.I,
 )
 _NO_BUCKET = re.compile(r"specified bucket does not exist", re.I)
@@ -685,7 +686,8 @@ def _is_finding(line: str) -> bool:
 def _last(done: _Done) -> str:
     """Return what restic said last, without what it says while it tries again."""
     said = []
-    for line in done.words.splitlines():
+    # Its question whether there is a repository at all follows whatever went wrong.
+    for line in re.sub(r"\nIs there a repository at .*\n.*", "", done.words).splitlines():
         text = _text(line)
         if text and not _RETRYING.search(text):
             said.append(text)

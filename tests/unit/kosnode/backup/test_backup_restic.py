@@ -88,6 +88,11 @@ def store(tmp_path: Path) -> Restic:
             BackendError,
         ),
         (1, "unable to create lock in backend: client.PutObject: Access Denied.", AccessError),
+        (
+            1,
+            "Fatal: unable to open config file: unexpected HTTP response (401): 401 Unauthorized",
+            AccessError,
+        ),
         (1, "error: ciphertext verification failed", DamagedError),
         (1, "Load(<data/12>, 0, 0) failed: open /r/data/12: no such file or directory", DamagedError),
     ],
@@ -175,6 +180,15 @@ def test_a_store_that_says_no_is_not_asked_until_the_time_is_over(
         store.identity()
     with pytest.raises(ProcessLookupError):
         os.kill(int((fake.folder / "pid").read_text()), 0)
+
+
+def test_the_question_that_follows_each_failure_is_not_what_went_wrong(
+    fake: FakeRestic, store: Restic
+) -> None:
+    asked = "Is there a repository at the following location?\nrest:http://h/n1/"
+    fake.says(err=f"Fatal: unable to open config file: dial tcp: connection refused\n{asked}\n", code=1)
+    with pytest.raises(BackendError, match=r"dial tcp: connection refused$"):
+        store.identity()
 
 
 def test_a_file_that_is_called_access_denied_is_no_store_that_says_no(
