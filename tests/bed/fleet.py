@@ -190,14 +190,16 @@ class Bed:
         Raises:
             BedError: It took longer than `seconds`.
         """
+        return self._booted(self.node(name), seconds)
+
+    def _booted(self, node: Node, seconds: float = BOOT_SECONDS) -> str:
         deadline = time.monotonic() + seconds
-        address = self.node(name).address
-        while not _ssh_answers(address):
+        while not _ssh_answers(node.address):
             if time.monotonic() > deadline:
-                raise BedError(f"{name} does not answer over SSH {seconds:.0f} s after its start")
+                raise BedError(f"{node.name} does not answer over SSH {seconds:.0f} s after its start")
             time.sleep(0.1)
         command = ["systemctl", "is-system-running", "--wait"]
-        return self.exec(name, command, check=False, timeout=seconds).stdout.strip()
+        return self.exec(node.name, command, check=False, timeout=seconds).stdout.strip()
 
     def cut(self, name: str, other: str = network.CONTROLLER) -> None:
         """Cut the link between a machine and the controller, or another machine; both go on running."""
@@ -274,7 +276,8 @@ class Bed:
             "/sbin/init",
         )
         self._podman("cp", "-", f"{self._container(node.name)}:/", stdin=files)
-        if self.start(node.name) != "running":
+        self._podman("start", self._container(node.name))
+        if self._booted(node) != "running":
             raise BedError(f"{node.name} has booted with failed units:\n{self._failed_units(node.name)}")
 
     def _make_disk(self, name: str, size: str | None) -> Path | None:
