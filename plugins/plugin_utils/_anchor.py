@@ -21,6 +21,7 @@ from ansible_collections.kos.fleet.plugins.plugin_utils import _whole_file
 
 # INDEX:HASH, as `kosctl ledger anchor` prints it.
 FORM = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
 
 class AnchorFile:
@@ -63,10 +64,15 @@ class AnchorFile:
 
         Returns:
             What was done, and what a person has to decide; a sentence each.
+
+        Raises:
+            AnsibleActionFail: what was answered is no restore, or holds no blocks.
         """
         about, state = told.get("anchor"), told.get("state")
         if not about:
             return [], []
+        if not (_ID.fullmatch(str(told.get("id"))) and FORM.fullmatch(str(about.get("restored")))):
+            raise AnsibleActionFail(f"the node answered no block of a ledger: {about!r:.200}")
         kept = self.path.with_name(f"{self.path.name}.before-{told['id']}")
         if state == "UNDONE":
             if not kept.is_file():
@@ -75,7 +81,8 @@ class AnchorFile:
             return [f"{self.path} says block {about['known']} again"], []
         done, open_questions = [], []
         if state in ("SWAPPED", "CONFIRMED") and self.read() == about["known"]:
-            lost = f"{about['lost']} records that the ledger had are not in what was restored"
+            count = _index(about["known"]) - _index(about["restored"])
+            lost = f"{count} records that the ledger had are not in what was restored"
             if about["agreed"]:
                 _whole_file.write(kept, f"{about['known']}\n".encode("ascii"))
                 self.write(about["restored"])
@@ -89,3 +96,7 @@ class AnchorFile:
         if state == "CONFIRMED":
             kept.unlink(missing_ok=True)
         return done, open_questions
+
+
+def _index(anchor: str) -> int:
+    return int(anchor.partition(":")[0])

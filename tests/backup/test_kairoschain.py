@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from backup.backup_node import BackupNode
-from backup.files import listing
+from backup.files import listing, tree
 from backup.killing import calls, kill_at
 from kosnode.ledger import verifier
 
@@ -292,6 +292,13 @@ def test_a_ledger_that_has_every_block_which_was_seen_comes_back_without_a_word(
     done = node.kosctl("restore", "ledger", "--anchor", backed_up)
     assert (done["exit"], done["result"]["anchor"]) == (0, None)
     assert anchor(data) == backed_up
+
+
+def test_an_anchor_says_nothing_to_a_source_without_a_ledger(node: BackupNode, tmp_path: Path) -> None:
+    node.tree(tree(tmp_path))
+    node.run()
+    done = node.kosctl("restore", "files", "--anchor", f"8:{'a' * 64}")
+    assert (done["exit"], done["result"]["anchor"]) == (0, None)
 
 
 @pytest.mark.fault

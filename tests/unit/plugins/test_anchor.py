@@ -29,8 +29,10 @@ class Controller:
     def ask(self, state: str = "restored", told: str = "SWAPPED", code: int = 0, **more: Any) -> Any:
         """Have kosctl answer with a state of the restore x1."""
         agreed = more.pop("agreed", True)
-        about = {"known": KNOWN, "restored": RESTORED, "lost": 3, "agreed": agreed}
-        result = {"id": "x1", "state": told, "run": "r1", "anchor": about}
+        restored = more.pop("restored", RESTORED)
+        about = {"known": KNOWN, "restored": restored, "lost": 3, "agreed": agreed}
+        id_ = more.pop("id", "x1")
+        result = {"id": id_, "state": told, "run": "r1", "anchor": about}
         root = Root(answer(code, message="restore x1 waits" if code else "", result=result))
         given = {"source": "ledger"} if state == "restored" else {"state": state, "id": "x1"}
         try:
@@ -113,6 +115,15 @@ def test_where_no_witness_agreed_a_person_is_told_the_command_and_nothing_is_mov
     result = controller.ask(accept_loss=True, agreed=False)
     assert controller.files == {"n1.anchor": KNOWN}
     assert f"mv {controller.anchor} {controller.anchor}.lost" in result["warnings"][0]
+
+
+@pytest.mark.parametrize("restored", ["", "5", "5:x", "../../x"])
+def test_a_node_that_names_no_block_moves_nothing(controller: Controller, restored: str) -> None:
+    with pytest.raises(AnsibleActionFail, match="no block of a ledger"):
+        controller.ask(accept_loss=True, restored=restored)
+    with pytest.raises(AnsibleActionFail, match="no block of a ledger"):
+        controller.ask(accept_loss=True, id="../x1")
+    assert controller.files == {"n1.anchor": KNOWN}
 
 
 def test_data_that_is_restored_elsewhere_says_nothing_of_the_anchor(controller: Controller) -> None:
