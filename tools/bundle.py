@@ -20,6 +20,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -155,15 +156,19 @@ def download(requirements: Path, wheels: Path) -> list[Path]:
 
     if {path.name.split("-")[0].replace("_", "-") for path in kept()} == wanted:
         return kept()
-    command = [
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
-        *("--no-deps", "--require-hashes", "--only-binary", ":all:"),
-        *("--implementation", "py", "--abi", "none", "--platform", "any"),
-        *("--python-version", NODE_PYTHON, "--dest", str(wheels), "--requirement", str(requirements)),
-    ]
-    fetched = subprocess.run(command, capture_output=True, text=True, check=False)
-    if fetched.returncode != 0:
-        raise BundleError(f"pip cannot get the wheels of {requirements}: {fetched.stderr.strip()}")
+    # Each comes to its place whole, since lanes make bundles at the same time.
+    with tempfile.TemporaryDirectory(prefix=".fetched-", dir=wheels) as folder:
+        command = [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
+            *("--no-deps", "--require-hashes", "--only-binary", ":all:"),
+            *("--implementation", "py", "--abi", "none", "--platform", "any"),
+            *("--python-version", NODE_PYTHON, "--dest", folder, "--requirement", str(requirements)),
+        ]
+        fetched = subprocess.run(command, capture_output=True, text=True, check=False)
+        if fetched.returncode != 0:
+            raise BundleError(f"pip cannot get the wheels of {requirements}: {fetched.stderr.strip()}")
+        for path in Path(folder).iterdir():
+            path.replace(wheels / path.name)
     return kept()
 
 
