@@ -257,7 +257,7 @@ The ledger ended with block {self.told.head["index"]} after the restore, as the 
 
     def write_inventory(self, gem: Path) -> None:
         """Write who keeps data, who takes backups and who is the witness, beside what act one wrote."""
-        secrets = self.folders.backup / "secrets"
+        everywhere = {"backup_secrets_dir": str(self.folders.backup / "secrets")}
         address = self.bed.node(self.target).address
         groups: dict[str, dict[str, Any]] = {
             "demo_data": {
@@ -274,13 +274,11 @@ The ledger ended with block {self.told.head["index"]} after the restore, as the 
                 "backup_sources": SOURCES,
                 "backup_witness_host": self.witness,
                 "backup_drill_host": self.drills,
-                "backup_secrets_dir": str(secrets),
             },
             "demo_target": {
                 "backup_server": True,
                 "backup_server_port": SERVER_PORT,
                 "backup_server_nodes": [self.lost],
-                "backup_secrets_dir": str(secrets),
             },
             "demo_witness": {},
             "demo_drills": {},
@@ -290,7 +288,7 @@ The ledger ended with block {self.told.head["index"]} after the restore, as the 
             group: {"hosts": {hosts[group]: {}}, "vars": variables} for group, variables in groups.items()
         }
         text = "# Written by make fleet, which makes it anew.\n" + yaml.safe_dump(
-            {"all": {"children": children}}
+            {"all": {"vars": everywhere, "children": children}}
         )
         (self.inventory / "backup.yml").write_text(text, encoding="utf-8")
 
