@@ -36,7 +36,7 @@ class Node(Source):
         wanted = [
             *(paths.etc / name for name in _OF_ETC),
             *(paths.var / name for name in _OF_VAR),
-            paths.audit,
+            *sorted(paths.audit.parent.glob(f"{paths.audit.name}*")),
         ]
         yield Prepared([Root(path, path) for path in wanted if os.path.lexists(path)])
 
@@ -50,10 +50,12 @@ class Node(Source):
         return []
 
     def swap_plan(self, restored: Restored) -> SwapPlan:
-        # A log of what was done since then is worth more than an old one. A machine keeps its own
-        # key, too: that of the one before it is not what its witness lets in.
-        kept = [self.places.node.audit] if self.places.node.audit.exists() else []
-        kept += [self.places.key.parent] if self.places.key.exists() else []
+        # A log of what was done since then is worth more than an old one, and goes on from none of it.
+        # A machine keeps its own key, too: that of the one before it is not what its witness lets in.
+        audit, keys = self.places.node.audit, self.places.key.parent
+        kept = [keys] if self.places.key.exists() else []
+        if audit.exists():
+            kept += [root.live for root in restored.roots if root.live.parent == audit.parent]
         moves = [Move(root.live, root.stored) for root in restored.roots if root.live not in kept]
         return SwapPlan(moves, self._services())
 

@@ -19,9 +19,14 @@ def places(tmp_path: Path) -> Places:
     return Places(NodePaths(tmp_path / "node"))
 
 
+def audit(places: Places) -> list[Path]:
+    """Return the audit log, and a file that it was rotated into."""
+    return [places.node.audit, places.node.audit.with_name(f"{places.node.audit.name}.1")]
+
+
 def plan(places: Places) -> SwapPlan:
     """Return what a restore of keys, audit log and configuration would do."""
-    live = (places.key.parent, places.node.audit, places.node.node_json)
+    live = (places.key.parent, *audit(places), places.node.node_json)
     restored = Restored([Root(path, Path("/restored") / path.name) for path in live], {}, Path("/scratch"))
     return Node(SourceSpec("node", "critical", "node"), places).swap_plan(restored)
 
@@ -44,7 +49,19 @@ def test_a_machine_without_a_key_gets_the_one_from_the_backup(places: Places) ->
 def test_the_log_of_what_was_done_since_is_kept(places: Places) -> None:
     places.node.audit.parent.mkdir(parents=True)
     places.node.audit.touch()
-    assert places.node.audit not in replaced(places)
+    assert not replaced(places) & set(audit(places))
+
+
+def test_a_log_comes_back_with_all_its_files_where_there_is_none(places: Places) -> None:
+    assert replaced(places) >= set(audit(places))
+
+
+def test_a_log_is_backed_up_with_all_its_files(places: Places) -> None:
+    for path in (places.node.node_json, *audit(places)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with Node(SourceSpec("node", "critical", "node"), places).prepare(Path("/stage")) as prepared:
+        assert {root.live for root in prepared.roots} >= set(audit(places))
 
 
 def test_units_do_not_run_on_with_the_state_of_before(places: Places) -> None:
