@@ -84,8 +84,8 @@ class DrillWorld:
     def let(self, **of_host: Any) -> None:
         """Write down on the host, as role backup does, that it drills the node."""
         whole = self.request()
-        of_request = {name: whole[name] for name in ("node_keys", "table", "witness") if name in whole}
-        node = {**of_request, "repositories": {"main": {"url": self.url}}}
+        node: dict[str, Any] = {"repositories": {"main": {"url": self.url}}}
+        node.update({name: whole[name] for name in ("node_keys", "table", "witness") if name in whole})
         self.host.etc.mkdir(parents=True, exist_ok=True)
         table = {"format": 1, "nodes": {self.node.name: node}, **of_host}
         (self.host.etc / "drill.json").write_text(json.dumps(table))
