@@ -41,7 +41,7 @@ def ruff(session: nox.Session) -> None:
 @nox.session(tags=["lint"])
 def mypy(session: nox.Session) -> None:
     """Python: types, strictly in the engine, the runtime, the tools and what tests stand on."""
-    tests = [f"tests/{name}" for name in ("bed", "bench", "verify", "world")]
+    tests = [f"tests/{name}" for name in ("backup", "bed", "bench", "verify", "world")]
     session.run("mypy", "runtime", *tests, "tools", "noxfile.py")
     if python_files(COLLECTION / "plugins"):
         session.run("mypy", str(COLLECTION.relative_to(ROOT) / "plugins"))

@@ -217,7 +217,10 @@ def list_runs(context: Context, args: argparse.Namespace) -> Result:
     for failed in _failed_since(runs):
         if failed["source"] in wanted:
             _row_of(found, failed["run"], failed["time"], failed["source"], failed)
-    listed = [{**one, "sources": list(one["sources"].values())} for _, one in sorted(found.items())]
+    # Runs of one second are in the order in which this node made them.
+    order = {entry["run"]: number for number, entry in enumerate(runs)}
+    ids = sorted(found, key=lambda run: (run.partition("-")[0], order.get(run, -1)))
+    listed = [{**found[run], "sources": list(found[run]["sources"].values())} for run in ids]
     lines = [
         f"{one['time']}  {one['run']}  "
         + ", ".join(f"{row['name']} ({row['error'] or len(row['snapshots'])})" for row in one["sources"])
