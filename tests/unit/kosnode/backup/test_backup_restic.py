@@ -152,11 +152,11 @@ def test_secrets_are_in_no_argument(fake: FakeRestic, store: Restic, tmp_path: P
     assert f"RESTIC_KEY_HINT={'ab' * 32}" in environment
 
 
-@pytest.mark.parametrize(("gibibytes", "told"), [(1, False), (8, True)])
+@pytest.mark.parametrize(("gib", "told"), [(1, False), (8, True)])
 def test_memory_is_spent_for_speed_only_where_there_is_some(
-    fake: FakeRestic, store: Restic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gibibytes: int, told: bool
+    fake: FakeRestic, store: Restic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gib: int, told: bool
 ) -> None:
-    monkeypatch.setattr(restic, "_memory", lambda: gibibytes << 30)
+    monkeypatch.setattr(restic, "_memory", lambda: gib << 30)
     fake.says(out=SUMMARY + "\n")
     store.backup([tmp_path], host="n1", tags=[])
     assert ("GOGC=200" in (fake.folder / "env").read_text()) == told
