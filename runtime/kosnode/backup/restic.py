@@ -65,7 +65,6 @@ _NO_BUCKET = re.compile(r"specified bucket does not exist", re.I)
 # A folder may be called tls.
 _PATH = re.compile(r"""(?<!\w)/[^\s"',:]+""")
 _CLOCK = re.compile(r"^\[[0-9:]+\] ")
-_ROOMY_BYTES = 4 << 30
 # Ends with the process that is named first, also where that was killed: restic would go on to write where the
 # next run or restore works. The shell sees a death that came before there was a signal for it.
 _LEASH = ("setpriv", "--pdeathsig=INT", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
@@ -563,8 +562,6 @@ class Restic:
             "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
             "HOME": str(Path("~root").expanduser()),
             "LC_ALL": "C",
-            # A tenth and more of its processor time is saved, for 80 MB and more of memory.
-            **({"GOGC": "200"} if _memory() >= _ROOMY_BYTES else {}),
             **self._access.environment,
             "RESTIC_REPOSITORY": self.repository.url,
             "RESTIC_PASSWORD_FILE": str(self._access.password),
@@ -585,11 +582,6 @@ def program() -> str:
     if found is None:
         raise InputError("restic is not installed on this host", key="restic")
     return found
-
-
-def _memory() -> int:
-    """Return the bytes of memory that this host has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def check_version() -> str:

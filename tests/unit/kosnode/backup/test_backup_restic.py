@@ -152,16 +152,6 @@ def test_secrets_are_in_no_argument(fake: FakeRestic, store: Restic, tmp_path: P
     assert f"RESTIC_KEY_HINT={'ab' * 32}" in environment
 
 
-@pytest.mark.parametrize(("gib", "told"), [(1, False), (8, True)])
-def test_memory_is_spent_for_speed_only_where_there_is_some(
-    fake: FakeRestic, store: Restic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gib: int, told: bool
-) -> None:
-    monkeypatch.setattr(restic, "_memory", lambda: gib << 30)
-    fake.says(out=SUMMARY + "\n")
-    store.backup([tmp_path], host="n1", tags=[])
-    assert ("GOGC=200" in (fake.folder / "env").read_text()) == told
-
-
 def test_a_backend_without_progress_is_given_up_and_restic_is_ended(fake: FakeRestic, store: Restic) -> None:
     fake.says(script=f'echo $$ > {fake.folder}/pid; echo "Stat returned error, retrying" >&2; exec sleep 600')
     with pytest.raises(BackendError, match=r"no progress in 1 s.*retrying"):
