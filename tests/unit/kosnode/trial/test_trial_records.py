@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -368,13 +369,13 @@ def test_a_rotation_of_the_audit_log_that_is_killed_loses_nothing(tmp_path: Path
         folder = tmp_path / str(place)
         log = _rotated_log(folder, files)
         before = _numbers(log)
-        killed, _ = killed_at(place, lambda log=log: log.append({"number": files}, {}))  # type: ignore[misc]
+        killed, _ = killed_at(place, partial(log.append, {"number": files}, {}))
         if not killed:
             break
         # The oldest may have made room already, as it does where nothing is killed.
         assert _numbers(log) in (before, before[1:] if files > 3 else before)
         assert log.verify() == len(_numbers(log))
-        killed_at(place, lambda log=log: log.append({"number": files}, {}))  # type: ignore[misc]
+        killed_at(place, partial(log.append, {"number": files}, {}))
         log.append({"number": files + 1}, {})
         assert log.verify() == len(_numbers(log))
         assert [number for number in _numbers(log) if number < files][-2:] == before[-2:]
